@@ -1,0 +1,21 @@
+"""The library behind *Fine-Tuning From Scratch*.
+
+It is meant to be read, in this order; a module imports only from those above it:
+
+1. `runtime`         device, seeds, threads, versions, where we run
+2. `claims`          checked statements: the sentences a lesson may state
+3. `datasets`        fetch, verify, load, split; the sealed test set
+4. `batching`        tokenise, pad, bucket by length, collate
+5. `models`          the embedded encoder and its heads, parameter counts
+6. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
+7. `training`        `train_one_epoch`, `evaluate`, `fit`; checkpoints and resume
+8. `plotting`        records and arrays to matplotlib axes
+9. `doctor`          is this machine ready for the lessons?
+10. `__main__`       the `course` command
+
+What a lesson teaches appears in the lesson first, in full; later lessons import it from
+here, and a test holds the two copies identical. Importing the package imports none of its
+modules, so it costs milliseconds and does not load torch.
+"""
+
+__version__ = "0.1.0"

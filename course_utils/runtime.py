@@ -1,0 +1,127 @@
+"""Where the code runs: device, seeds, threads, memory, versions.
+
+Left out on purpose: a global configuration object. Every function that needs a device or a
+generator takes it as an argument.
+"""
+
+import os
+import platform
+import random
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+
+import numpy as np
+import psutil
+import torch
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "jupyterlab",
+    "ipywidgets",
+    "accelerate",
+)
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """Return the best available device: CUDA, then Apple's MPS, then the CPU.
+
+    Parameters
+    ----------
+    name : str, optional
+        Ask for this device instead, for example ``"cpu"`` or ``"cuda:1"``.
+
+    Raises
+    ------
+    ValueError
+        If the device asked for is not there.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available here: {error}") from None
+    return device
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed Python, NumPy and PyTorch (all devices); return a generator of the same seed.
+
+    The same seed gives the same numbers on the same machine with the same number of
+    threads. It does not promise the same bits on another CPU, on a GPU, or with another
+    version of PyTorch: there, sums are taken in another order.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**32 - 1 (NumPy's limit).
+
+    Returns
+    -------
+    torch.Generator
+        On the CPU, to be handed to whatever shuffles.
+
+    Examples
+    --------
+    >>> generator = seed_everything(0)
+    >>> int(torch.randperm(10, generator=generator)[0])
+    4
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # also seeds every CUDA and MPS device
+    return torch.Generator().manual_seed(seed)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use (a container may see fewer than exist)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_colab() -> bool:
+    """Return True in a Google Colab runtime."""
+    try:
+        return find_spec("google.colab") is not None
+    except ModuleNotFoundError:  # no package called google at all
+        return False
+
+
+def memory_gb() -> float:
+    """Return the resident memory of this process in GB (10**9 bytes)."""
+    return psutil.Process().memory_info().rss / 1e9
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide whether a result can be repeated.
+
+    Returns
+    -------
+    dict of str to str
+        Python, the platform, and each of `PACKAGES` (``"missing"`` if not installed).
+    """
+    found = {"python": platform.python_version(), "platform": sys.platform}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
