@@ -1,0 +1,485 @@
+"""Build the notebooks students open from the text that is edited and reviewed.
+
+A lesson is written as MyST Markdown, ``notebooks/source/NN_topic.md``; what students open is
+``notebooks/NN_topic.ipynb``, with outputs. (``solutions/`` works the same way.)
+
+    python tools/notebooks.py build               # whatever changed
+    python tools/notebooks.py build 01 05 --all   # these two, executed again even if unchanged
+    python tools/notebooks.py check               # is everything in step? changes nothing
+
+*build* executes a notebook only when its code changed since the last execution; an edit to the
+prose keeps the outputs. It writes the measured minutes and memory into the lesson's
+``**Measured:**`` line. A notebook that fails leaves the files on disk as they were.
+
+jupytext converts, nbclient executes, nbstripout strips. What is left to this file is the order of
+things, the measurement, and making outputs the same on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import re
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import psutil
+from jupytext.combine import combine_inputs_with_outputs
+from jupytext.config import load_jupytext_configuration_file
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from nbstripout import strip_output
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("notebooks", "solutions")
+FORMAT = "md:myst"
+CORES = 2  # the machine every budget in the course is stated for
+CELL_LIMIT_S = 600
+MEASURED = re.compile(r"^\*\*Measured:\*\*.*$", re.MULTILINE)
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_TEXT = "(an interactive widget: run this cell to use it)"
+# Cells whose output nbval runs but does not compare.
+UNCOMPARED_TAGS = {"nbval-ignore-output", "raises-exception"}
+# An absolute path with a first folder that only a particular machine has.
+MACHINE_PATH = re.compile(
+    r"(?<![\w.:/<>~-])/(?:home|root|Users|tmp|private|var|opt|usr|mnt|srv|nix|workspace|content)"
+    r"(?:/[^\s'\"),:;\x1b]+)+|\b[A-Za-z]:\\{1,2}Users\\{1,2}\S+"
+)
+CURSOR_MOVES = re.compile(r"\x1b\[\d*[A-HJKST]")
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
+
+
+class BuildError(Exception):
+    """A notebook could not be built; the message says which cell, and why."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A text source and the notebook made from it."""
+
+    source: Path
+    notebook: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.notebook.parent.name}/{self.notebook.stem}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one execution took: wall-clock minutes, and the peak memory in GB."""
+
+    minutes: float
+    peak_gb: float
+    cores: int
+
+    def __str__(self) -> str:
+        # Rounded up, so that a budget read from this line is never flattered.
+        return (
+            f"{max(0.1, self.minutes + 0.049):.1f} min and {max(0.1, self.peak_gb + 0.049):.1f} GB"
+            f" peak memory on a {self.cores}-core CPU"
+        )
+
+
+# -- text and notebook --------------------------------------------------------------------------
+
+
+def find_pairs(root: Path = ROOT) -> list[Pair]:
+    """All (source, notebook) pairs under `root`, also where one of the two is missing."""
+    pairs = []
+    for folder in (root / name for name in FOLDERS):
+        names = {path.stem for path in folder.glob("source/*.md")}
+        names |= {path.stem for path in folder.glob("*.ipynb")}
+        pairs += [Pair(folder / "source" / f"{n}.md", folder / f"{n}.ipynb") for n in sorted(names)]
+    return pairs
+
+
+def to_notebook(text: str, root: Path = ROOT) -> NotebookNode:
+    """A notebook without outputs, from MyST text."""
+    config = load_jupytext_configuration_file(str(root / "jupytext.toml"))
+    notebook = jupytext.reads(text, fmt=FORMAT, config=config)
+    notebook.metadata = NotebookNode(kernelspec=dict(KERNEL), language_info={"name": "python"})
+    return notebook
+
+
+def to_text(notebook: NotebookNode, root: Path = ROOT) -> str:
+    """The MyST text of a notebook; outputs are left out."""
+    config = load_jupytext_configuration_file(str(root / "jupytext.toml"))
+    # A copy: jupytext drops metadata from what it is given.
+    text: str = jupytext.writes(copy.deepcopy(notebook), fmt=FORMAT, config=config)
+    return text.rstrip("\n") + "\n"
+
+
+def to_json(notebook: NotebookNode) -> str:
+    """The bytes that are committed: one line of text per line of JSON, so that diffs are short."""
+    text: str = nbformat.writes(notebook, version=4)
+    return text.rstrip("\n") + "\n"
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell: NotebookNode) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def code_hash(notebook: NotebookNode) -> str:
+    """Identity of the code alone, so that an edit to the prose does not cost an execution."""
+    sources = json.dumps([cell.source for cell in code_cells(notebook)])
+    return hashlib.sha256(sources.encode()).hexdigest()
+
+
+def merge(fresh: NotebookNode, old: NotebookNode | None) -> NotebookNode:
+    """`fresh`, with the outputs and cell ids of `old` where a cell is still the same one.
+
+    A new cell's id is a hash of its source, so that two machines build the same bytes.
+    """
+    known = {cell.id for cell in old.cells} if old is not None else set()
+    if old is not None:
+        metadata = NotebookNode(fresh.metadata | {"course": old.metadata.get("course", {})})
+        fresh = combine_inputs_with_outputs(fresh, old, fmt=FORMAT)
+        fresh.metadata = metadata
+    taken: set[str] = set()
+    for cell in fresh.cells:
+        if cell.id not in known or cell.id in taken:
+            n = 0
+            while n == 0 or cell.id in taken | known:
+                cell.id = hashlib.sha256(f"{cell.source}{n or ''}".encode()).hexdigest()[:8]
+                n += 1
+        taken.add(cell.id)
+    return fresh
+
+
+# -- outputs that are the same on every machine -------------------------------------------------
+
+
+def local_paths(root: Path) -> list[tuple[re.Pattern[str], str]]:
+    """Patterns of this machine's folders, longest first, and what to write instead."""
+    names = {
+        sysconfig.get_path("purelib"): "<site-packages>",
+        sysconfig.get_path("platlib"): "<site-packages>",
+        sysconfig.get_path("stdlib"): "<python>",
+        sys.prefix: "<python>",
+        sys.base_prefix: "<python>",
+        tempfile.gettempdir(): "<temp>",
+        str(root): "<course>",
+        str(Path.home()): "~",
+    }
+    names |= {str(Path(path).resolve()): name for path, name in names.items()}
+    ordered = sorted(names.items(), key=lambda item: -len(item[0]))
+    # Not inside a longer path, and not a mere prefix of another folder's name.
+    return [
+        (re.compile(rf"(?<![\w.:/]){re.escape(path)}(?![\w.-])"), name) for path, name in ordered
+    ]
+
+
+def settle(text: str) -> str:
+    """What a terminal shows in the end: a progress bar's last state, not its hundreds of steps.
+
+    >>> settle("start\\n\\r 10%\\r 50%\\r100%\\ndone\\n")
+    'start\\n100%\\ndone\\n'
+    """
+    lines = CURSOR_MOVES.sub("", text).split("\n")
+    kept = [next((part for part in reversed(ln.split("\r")) if part.strip()), "") for ln in lines]
+    return "\n".join(kept)
+
+
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """One output per run of writes to the same stream; the kernel cuts them at random."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if output.output_type == "stream" and last is not None and last.get("name") == output.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def normalise(notebook: NotebookNode, root: Path = ROOT) -> NotebookNode:
+    """Remove what differs between two correct executions. Changes and returns `notebook`.
+
+    Raises
+    ------
+    BuildError
+        A path of this machine is printed where nbval compares the output.
+    """
+    notebook = strip_output(
+        notebook,
+        keep_output=True,
+        keep_count=True,
+        keep_id=True,
+        extra_keys=["metadata.widgets", "cell.metadata.execution", "cell.metadata.collapsed"],
+    )
+    notebook.metadata["language_info"] = {"name": "python"}
+    patterns = local_paths(root)
+    for number, cell in enumerate(code_cells(notebook)):
+        cell.outputs = merge_streams(cell.outputs)
+        for output in cell.outputs:
+            before = json.dumps(output)
+            _normalise_output(output, patterns)
+            scrubbed = json.dumps(output)
+            leaked = any(pattern.search(before) for pattern, _ in patterns)
+            if found := MACHINE_PATH.search(text_of(output)):
+                raise BuildError(f"Cell {number} prints a path of this machine: {found[0]}")
+            if leaked and before != scrubbed and not tags(cell) & UNCOMPARED_TAGS:
+                raise BuildError(
+                    f"Cell {number} prints a path of this machine, and its output is compared.\n"
+                    f"Print something else, or tag the cell nbval-ignore-output.\n{scrubbed[:400]}"
+                )
+    return notebook
+
+
+def _normalise_output(output: NotebookNode, patterns: list[tuple[re.Pattern[str], str]]) -> None:
+    def clean(text: str) -> str:
+        for pattern, name in patterns:
+            text = pattern.sub(name, text)
+        return re.sub(r"\bat 0x[0-9a-fA-F]+", "at 0x...", text)
+
+    if output.output_type == "stream":
+        output.text = clean(settle(output.text))
+    elif output.output_type == "error":
+        output.traceback = [clean(line) for line in output.traceback]
+        output.evalue = clean(output.evalue)
+    else:
+        # Without its state, which is megabytes of random ids, a saved view shows nothing.
+        if output.data.pop(WIDGET_VIEW, None) is not None:
+            output.data["text/plain"] = WIDGET_TEXT
+        for kind, value in output.data.items():
+            if isinstance(value, str) and not kind.startswith("image/"):
+                output.data[kind] = clean(value)
+
+
+def text_of(output: NotebookNode) -> str:
+    """Everything in an output that a person reads as text."""
+    parts = [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+    data = output.get("data", {})
+    parts += [v for k, v in data.items() if isinstance(v, str) and not k.startswith("image/png")]
+    return "\n".join(parts)
+
+
+# -- execution ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def two_cores() -> Iterator[int]:
+    """Hold this process, and the kernels it starts, to the cores the budgets are stated for."""
+    if not hasattr(os, "sched_setaffinity"):  # macOS, Windows: measured on what there is
+        yield os.cpu_count() or 1
+        return
+    before = os.sched_getaffinity(0)
+    chosen = set(sorted(before)[:CORES])
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield len(chosen)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class PeakMemory(threading.Thread):
+    """Samples the resident memory of a process and its children until stopped."""
+
+    def __init__(self, pid: int, every_s: float = 0.1) -> None:
+        super().__init__(daemon=True)
+        self.process, self.every_s, self.peak = psutil.Process(pid), every_s, 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(self.every_s):
+            resident = 0
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in [self.process, *self.process.children(recursive=True)]:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        resident += process.memory_info().rss
+            self.peak = max(self.peak, resident)
+
+
+def kernel_environment() -> dict[str, str]:
+    """Offline, on the CPU, drawing into the notebook: what the committed outputs stand for."""
+    remove = {"MPLBACKEND", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+    kept = {key: value for key, value in os.environ.items() if key not in remove}
+    return kept | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "-1"}
+
+
+def execute(notebook: NotebookNode, cell_limit_s: float = CELL_LIMIT_S) -> Cost:
+    """Run all cells in a fresh kernel and an empty folder, filling in the outputs.
+
+    Raises
+    ------
+    BuildError
+        A cell failed or took too long, the kernel died, or files were left in the folder.
+    """
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    with two_cores() as cores, tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=cell_limit_s,
+            kernel_name="python3",
+            record_timing=False,
+            extra_arguments=["--log-level=ERROR"],
+        )
+        start, number = time.monotonic(), -1
+        try:
+            with client.setup_kernel(cwd=folder, env=kernel_environment()):
+                memory = PeakMemory(_pid(client))
+                memory.start()
+                for index, cell in enumerate(notebook.cells):
+                    number += cell.cell_type == "code"
+                    client.execute_cell(cell, index)
+                memory.done.set()
+                memory.join()
+        except CellTimeoutError as error:
+            raise BuildError(f"Cell {number} ran past {cell_limit_s:g} s:\n{cell.source}") from error
+        except (CellExecutionError, DeadKernelError) as error:
+            raise BuildError(f"Cell {number} failed:\n{COLOURS.sub('', str(error))}") from error
+        minutes = (time.monotonic() - start) / 60
+        if litter := sorted(os.listdir(folder)):
+            raise BuildError(
+                f"The lesson left {', '.join(litter)} in its working folder, which students run"
+                " from. Write into a tempfile.TemporaryDirectory() instead."
+            )
+    return Cost(minutes, memory.peak / 1e9, cores)
+
+
+def _pid(client: NotebookClient) -> int:
+    provisioner: Any = client.km.provisioner if client.km else None
+    return int(provisioner.pid)
+
+
+# -- the two commands ---------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` whole or not at all; leave it, and its time, alone when equal."""
+    if path.exists() and path.read_bytes() == text.encode():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(partial, path)
+
+
+def needs_execution(notebook: NotebookNode) -> bool:
+    """True when the code changed since the last execution, or its record is incomplete."""
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    recorded = notebook.metadata.get("course", {}).get("code_sha256")
+    return recorded != code_hash(notebook) or counts != list(range(1, len(counts) + 1))
+
+
+def build(pair: Pair, root: Path = ROOT, always: bool = False) -> str:
+    """Bring one notebook in step with its source. Returns what was done, in words."""
+    if not pair.source.exists():
+        raise BuildError(f"There is no source {pair.source.relative_to(root)}.")
+    text = pair.source.read_text(encoding="utf-8")
+    old = read_notebook(pair.notebook) if pair.notebook.exists() else None
+    notebook = merge(to_notebook(text, root), old)
+    done = "in step"
+    if always or needs_execution(notebook):
+        if len(MEASURED.findall(text)) > 1:
+            raise BuildError("More than one line begins with **Measured:**; keep the header's.")
+        cost = execute(notebook)
+        # Minutes have passed: the author may have gone on writing.
+        text = pair.source.read_text(encoding="utf-8")
+        if code_hash(to_notebook(text, root)) != code_hash(notebook):
+            raise BuildError("The source's code changed while it ran. Build again.")
+        text = MEASURED.sub(f"**Measured:** {cost}", text)
+        notebook = merge(to_notebook(text, root), notebook)
+        notebook.metadata["course"] = {"code_sha256": code_hash(notebook)}
+        done = f"executed, {cost}"
+    notebook = normalise(notebook, root)
+    nbformat.validate(notebook)
+    content = to_json(notebook)
+    if done == "in step" and (old is None or content != to_json(old)):
+        done = "prose changed, outputs kept"
+    write_atomically(pair.notebook, content)
+    write_atomically(pair.source, to_text(notebook, root))
+    return done
+
+
+def problems(pair: Pair, root: Path = ROOT) -> list[str]:
+    """Why this pair is not in step; empty when it is. Reads only.
+
+    Not left to nbval: there, a cell that was never executed passes.
+    """
+    for path in (pair.source, pair.notebook):
+        if not path.exists():
+            return [f"{path.relative_to(root)} is missing"]
+    notebook = read_notebook(pair.notebook)
+    cells = code_cells(notebook)
+    found = []
+    if to_text(notebook, root).encode() != pair.source.read_bytes():
+        found.append("the source was edited and the notebook not rebuilt (or the other way round)")
+    if [cell.execution_count for cell in cells] != list(range(1, len(cells) + 1)):
+        found.append("not executed from top to bottom in a fresh kernel: counts are not 1, 2, 3...")
+    if notebook.metadata.get("course", {}).get("code_sha256") != code_hash(notebook):
+        found.append("its code changed after its outputs were made")
+    for number, cell in enumerate(cells):
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        if failed and "raises-exception" not in tags(cell):
+            found.append(f"cell {number} holds an error and is not tagged raises-exception")
+    try:
+        if to_json(normalise(notebook, root)) != pair.notebook.read_text(encoding="utf-8"):
+            found.append("its outputs are not normalised")
+    except BuildError as error:
+        found.append(str(error))
+    return found
+
+
+def select(pairs: list[Pair], names: list[str]) -> list[Pair]:
+    """Pairs whose name begins with one of `names` (``05``, ``05_fine``, a path); all if none."""
+    stems = [Path(name).stem for name in names]
+    for stem in stems:
+        if not any(pair.notebook.stem.startswith(stem) for pair in pairs):
+            raise SystemExit(f"No notebook's name begins with {stem!r}.")
+    return [p for p in pairs if not stems or p.notebook.stem.startswith(tuple(stems))]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("command", choices=["build", "check"])
+    parser.add_argument("names", nargs="*", help="such as 05 or 05_fine_tuning_bert; all if none")
+    parser.add_argument("--all", action="store_true", help="execute also what did not change")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder")
+    options = parser.parse_args(arguments)
+    root = options.root.resolve()
+    failed = 0
+    for pair in select(find_pairs(root), options.names):
+        print(f"{pair.name:<36}", end="", flush=True)
+        try:
+            if options.command == "check":
+                result = "; ".join(problems(pair, root))
+                failed += bool(result)
+            else:
+                result = build(pair, root, always=options.all)
+        except BuildError as error:
+            failed += 1
+            result = f"FAILED, left as it was\n{error}"
+        print(result or "in step", flush=True)
+    if failed:
+        print(f"{failed} notebook(s) need attention.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
