@@ -8,10 +8,11 @@ It is meant to be read, in this order; a module imports only from those above it
 4. `batching`        tokenise, pad, bucket by length, collate
 5. `models`          the embedded encoder and its heads, parameter counts
 6. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
-7. `training`        `train_one_epoch`, `evaluate`, `fit`; checkpoints and resume
-8. `plotting`        records and arrays to matplotlib axes
-9. `doctor`          is this machine ready for the lessons?
-10. `__main__`       the `course` command
+7. `checkpoints`     files from which a killed run continues
+8. `training`        `train_one_epoch`, `evaluate`, `fit`
+9. `plotting`        records and arrays to matplotlib axes
+10. `doctor`         is this machine ready for the lessons?
+11. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

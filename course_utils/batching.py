@@ -13,14 +13,14 @@ would cost more than they save, and they behave differently on Windows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
-IGNORED_LABEL = 0  # stands in for the label of unlabelled text
+Items = TypeVar("Items", list[int], np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Batch:
         return replace(self, **{name: t.to(device) for name, t in vars(self).items()})
 
 
-class Example(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Example:
     """One tokenised sentence: its place, its token ids (unpadded), its label."""
 
     index: int
@@ -210,7 +211,7 @@ class BucketSampler(EpochSampler):
         return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def cut[Items: (list[int], np.ndarray)](items: Items, size: int) -> list[Items]:
+def cut(items: Items, size: int) -> list[Items]:
     """Cut `items` into consecutive pieces of `size`; the last may be smaller.
 
     Examples

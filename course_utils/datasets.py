@@ -112,7 +112,7 @@ def fetch_archive(cache: Path | None = None, source: Path | None = None) -> Path
             f"Set {CACHE_VARIABLE} to a folder you may write to."
         ) from error
     except ValueError as error:  # pooch: the hash does not match
-        raise DataError(f"the archive of reviews arrived damaged, nothing was kept: {error}") from error
+        raise DataError(f"the archive arrived damaged, nothing was kept: {error}") from error
     return archive
 
 
@@ -352,7 +352,7 @@ class Splits:
             the test set, and the number it gives is no longer honest.
         """
         if not purpose.strip():
-            raise ValueError("state the purpose of opening the test set, for example 'final report'")
+            raise ValueError("state the purpose of opening the test set, such as 'final report'")
         if self.purpose not in (None, purpose):
             raise SealedTestError(
                 f"the test set has already spoken, for {self.purpose!r}; it cannot also serve "

@@ -11,6 +11,8 @@ everywhere else, and they fit `Trainer` and PEFT as they are.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from course_utils.datasets import DataError, sha256
 
@@ -70,7 +73,8 @@ def load_encoder(*, attention: str = "eager") -> PreTrainedModel:
         How attention is computed. With short sentences on a CPU the plain matrix products
         ("eager") are faster than the fused kernel; on a GPU choose "sdpa".
     """
-    return AutoModel.from_pretrained(encoder_path(), attn_implementation=attention).eval()
+    with _quiet_loading():
+        return AutoModel.from_pretrained(encoder_path(), attn_implementation=attention).eval()
 
 
 def load_classifier(
@@ -94,7 +98,7 @@ def load_classifier(
     PreTrainedModel
         ``model(input_ids=..., attention_mask=...).logits`` has shape (B, num_outputs).
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _quiet_loading():
         torch.manual_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(
             encoder_path(),
@@ -121,3 +125,18 @@ def count_parameters(model: nn.Module, *, trainable: bool = False) -> int:
 def freeze(module: nn.Module) -> None:
     """Exclude a module's parameters from training."""
     module.requires_grad_(False)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Silence transformers' progress bar and its report that a new head has no weights."""
+    verbosity = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()

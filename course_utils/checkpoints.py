@@ -1,0 +1,111 @@
+"""Files from which a killed run continues: written whole or not at all.
+
+A checkpoint holds everything the next step depends on: weights, optimiser moments, the
+schedule's position, the loss scaler, and every random state. Leave one out and the resumed
+run is another run. The order of the batches needs no saving: it is a function of
+(seed, epoch), see `batching.EpochSampler`.
+
+Left out on purpose: keeping many checkpoints. `last.pt` is for resuming, `best.pt` is the
+model.
+"""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of every random generator, as plain data and tensors."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), position, has_gauss, cached),  # type: ignore[union-attr]
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put every random generator back into a state that `random_state` returned."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """Write a file so that its name always leads to a complete version of it."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # on disk before the name points to it
+    os.replace(partial, path)
+
+
+class RunFolder:
+    """The two files of one training run, and the settings that belong to them.
+
+    Parameters
+    ----------
+    path : Path
+        Made if it does not exist.
+    settings : dict
+        What must be equal for the run to be continued.
+    resume : bool
+
+    Raises
+    ------
+    ValueError
+        If a run is there that must not be continued: `resume` is False, its settings
+        differ, or its file cannot be read. Nothing is overwritten.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
+        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.settings = settings
+        self.found: dict[str, Any] | None = None
+        path.mkdir(parents=True, exist_ok=True)
+        if not self.last.exists():
+            return
+        if not resume:
+            raise ValueError(f"{path} already holds a run: pass resume=True or another folder")
+        self.found = self._read(self.last)
+        theirs = self.found["settings"]
+        changed = [
+            f"{k} was {theirs.get(k)}, is {v}" for k, v in settings.items() if theirs.get(k) != v
+        ]
+        if changed:
+            raise ValueError(f"the run in {path} had other settings: {', '.join(changed)}")
+
+    def save_last(self, state: dict[str, Any]) -> None:
+        """Write everything needed to continue from here."""
+        content = {"settings": self.settings, "state": state, "random": random_state()}
+        save_atomically(content, self.last)
+
+    def save_best(self, weights: dict[str, torch.Tensor]) -> None:
+        """Write the weights with the lowest validation loss so far."""
+        save_atomically(weights, self.best)
+
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """Read the weights that `save_best` wrote."""
+        return self._read(self.best)
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            # weights_only: a file from elsewhere can hold data, but cannot run code
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged or "
+                "not a checkpoint of this course; move it away to start again"
+            ) from error

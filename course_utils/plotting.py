@@ -1,0 +1,89 @@
+"""Records and arrays to matplotlib axes.
+
+Every plotter draws on the axes it is given and returns them; none shows or saves. Colours
+are those of M. Okabe and K. Ito, told apart by colour-blind readers; they live, with sizes
+and fonts, in ``course.mplstyle`` beside this file.
+
+`show` is the one function that displays. It carries the text that a reader who cannot see
+the picture gets instead of it.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from course_utils.metrics import Interval
+from course_utils.training import History
+
+
+def use_style() -> None:
+    """Apply the course's matplotlib style to the figures made from now on."""
+    with as_file(files("course_utils") / "course.mplstyle") as path:
+        plt.style.use(path)
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure once, with its alternative text, and close it.
+
+    Parameters
+    ----------
+    figure : Figure
+    alt : str
+        What the figure shows, for a reader who cannot see it: the kind of plot, what is on
+        the axes, and what one learns from it.
+
+    Raises
+    ------
+    ValueError
+        If the text says next to nothing.
+    """
+    if len(alt.split()) < 5:
+        raise ValueError(f"alt must say what the figure shows, in at least 5 words; got {alt!r}")
+    from IPython.display import display  # only in a notebook
+
+    display(figure, metadata={"image/png": {"alt": alt}})
+    plt.close(figure)
+
+
+def plot_history(history: History, ax: Axes, *, window: int = 20) -> Axes:
+    """Draw the training loss (a running mean over `window` steps) and the validation loss."""
+    losses = np.array([record.loss for record in history.steps])
+    window = min(window, len(losses))
+    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    ax.plot(np.arange(window, len(losses) + 1), smooth, label=f"training, mean of {window} steps")
+    steps = [record.step for record in history.evaluations]
+    ax.plot(steps, [record.loss for record in history.evaluations], "o-", label="validation")
+    ax.set(xlabel="optimiser step", ylabel="loss")
+    ax.legend()
+    return ax
+
+
+def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
+    """Draw a confusion matrix (C, C): rows true, columns predicted, with counts."""
+    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    places = range(len(class_names))
+    ax.set_xticks(places, class_names)
+    ax.set_yticks(places, class_names)
+    ax.set(xlabel="predicted class", ylabel="true class")
+    ax.grid(False)
+    return ax
+
+
+def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> Axes:
+    """Draw named numbers with their intervals, the first on top."""
+    names = list(intervals)
+    values = np.array([intervals[name].value for name in names])
+    ends = np.array([[intervals[name].low, intervals[name].high] for name in names])
+    places = np.arange(len(names))[::-1]
+    ax.errorbar(values, places, xerr=np.abs(ends.T - values), fmt="o", capsize=4)
+    ax.set_yticks(places, names)
+    ax.set(xlabel=xlabel, ylim=(-0.5, len(names) - 0.5))
+    return ax
