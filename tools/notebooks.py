@@ -233,7 +233,7 @@ def normalise(notebook: NotebookNode, root: Path = ROOT) -> NotebookNode:
     )
     notebook.metadata["language_info"] = {"name": "python"}
     patterns = local_paths(root)
-    for number, cell in enumerate(code_cells(notebook)):
+    for number, cell in enumerate(code_cells(notebook), start=1):
         cell.outputs = merge_streams(cell.outputs)
         for output in cell.outputs:
             before = json.dumps(output)
@@ -241,10 +241,10 @@ def normalise(notebook: NotebookNode, root: Path = ROOT) -> NotebookNode:
             scrubbed = json.dumps(output)
             leaked = any(pattern.search(before) for pattern, _ in patterns)
             if found := MACHINE_PATH.search(text_of(output)):
-                raise BuildError(f"Cell {number} prints a path of this machine: {found[0]}")
+                raise BuildError(f"In [{number}] prints a path of this machine: {found[0]}")
             if leaked and before != scrubbed and not tags(cell) & UNCOMPARED_TAGS:
                 raise BuildError(
-                    f"Cell {number} prints a path of this machine, and its output is compared.\n"
+                    f"In [{number}] prints a path of this machine, and its output is compared.\n"
                     f"Print something else, or tag the cell nbval-ignore-output.\n{scrubbed[:400]}"
                 )
     return notebook
@@ -339,7 +339,7 @@ def execute(notebook: NotebookNode, cell_limit_s: float = CELL_LIMIT_S) -> Cost:
             record_timing=False,
             extra_arguments=["--log-level=ERROR"],
         )
-        start, number = time.monotonic(), -1
+        start, number = time.monotonic(), 0
         try:
             with client.setup_kernel(cwd=folder, env=kernel_environment()):
                 memory = PeakMemory(_pid(client))
@@ -350,9 +350,11 @@ def execute(notebook: NotebookNode, cell_limit_s: float = CELL_LIMIT_S) -> Cost:
                 memory.done.set()
                 memory.join()
         except CellTimeoutError as error:
-            raise BuildError(f"Cell {number} ran past {cell_limit_s:g} s:\n{cell.source}") from error
+            raise BuildError(
+                f"In [{number}] ran past {cell_limit_s:g} s:\n{cell.source}"
+            ) from error
         except (CellExecutionError, DeadKernelError) as error:
-            raise BuildError(f"Cell {number} failed:\n{COLOURS.sub('', str(error))}") from error
+            raise BuildError(f"In [{number}] failed:\n{COLOURS.sub('', str(error))}") from error
         minutes = (time.monotonic() - start) / 60
         if litter := sorted(os.listdir(folder)):
             raise BuildError(
@@ -434,10 +436,10 @@ def problems(pair: Pair, root: Path = ROOT) -> list[str]:
         found.append("not executed from top to bottom in a fresh kernel: counts are not 1, 2, 3...")
     if notebook.metadata.get("course", {}).get("code_sha256") != code_hash(notebook):
         found.append("its code changed after its outputs were made")
-    for number, cell in enumerate(cells):
+    for number, cell in enumerate(cells, start=1):
         failed = any(output.output_type == "error" for output in cell.outputs)
         if failed and "raises-exception" not in tags(cell):
-            found.append(f"cell {number} holds an error and is not tagged raises-exception")
+            found.append(f"In [{number}] holds an error and is not tagged raises-exception")
     try:
         if to_json(normalise(notebook, root)) != pair.notebook.read_text(encoding="utf-8"):
             found.append("its outputs are not normalised")
