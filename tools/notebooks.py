@@ -186,6 +186,7 @@ def local_paths(root: Path) -> list[tuple[re.Pattern[str], str]]:
         str(Path.home()): "~",
     }
     names |= {str(Path(path).resolve()): name for path, name in names.items()}
+    names.pop("/", None)  # the home folder of some containers
     ordered = sorted(names.items(), key=lambda item: -len(item[0]))
     # Not inside a longer path, and not a mere prefix of another folder's name.
     return [
