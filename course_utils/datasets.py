@@ -70,6 +70,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_cached(cache: Path | None = None) -> bool:
+    """Return True if the archive is in the cache and has the right hash."""
+    archive = (cache or cache_folder()) / ARCHIVE
+    return archive.is_file() and sha256(archive) == ARCHIVE_SHA256
+
+
 def fetch_archive(cache: Path | None = None, source: Path | None = None) -> Path:
     """Return the verified archive of the four corpora, fetching it on first use.
 
@@ -91,7 +97,7 @@ def fetch_archive(cache: Path | None = None, source: Path | None = None) -> Path
     """
     folder = cache or cache_folder()
     archive = folder / ARCHIVE
-    if source is None and archive.is_file() and sha256(archive) == ARCHIVE_SHA256:
+    if source is None and is_cached(folder):
         return archive  # the common case writes nothing, so a read-only cache will do
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -402,9 +408,9 @@ def leakage_groups(sentences: Sequence[Sentence]) -> list[list[int]]:
 def split(
     sentences: Sequence[Sentence],
     *,
-    train: float = 0.45,
+    train: float = 0.50,
     validation: float = 0.05,
-    test: float = 0.50,
+    test: float = 0.45,
     stratify: Target = "three_class",
     seed: int = 0,
 ) -> Splits:
@@ -417,8 +423,8 @@ def split(
     ----------
     sentences : sequence of Sentence
     train, validation, test : float
-        Shares, each above 0, together at most 1. The default leaves half for the test, as
-        in the paper the data come from.
+        Shares, each above 0, together at most 1. The default trains on half, as in the
+        paper the data come from.
     stratify : {"three_class", "binary"}
         The classes whose shares are kept equal.
     seed : int
