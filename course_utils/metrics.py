@@ -82,10 +82,10 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     >>> scores.accuracy, scores.confusion.tolist()
     (0.75, [[1, 1], [0, 2]])
     """
-    labels, predictions = _paired(labels, predictions)
+    labels, predictions = _vectors(labels, predictions)
     for name, values in (("labels", labels), ("predictions", predictions)):
-        if values.min() < 0 or values.max() >= num_classes:
-            raise ValueError(f"{name} must be classes from 0 to {num_classes - 1}")
+        if values.dtype.kind not in "biu" or values.min() < 0 or values.max() >= num_classes:
+            raise ValueError(f"{name} must be whole classes from 0 to {num_classes - 1}")
     classes = list(range(num_classes))
     f1 = sk.f1_score(labels, predictions, labels=classes, average=None, zero_division=0.0)
     support = np.bincount(labels, minlength=num_classes)
@@ -105,12 +105,17 @@ def rating_scores(ratings: np.ndarray, predictions: np.ndarray) -> RatingScores:
     ----------
     ratings, predictions : arrays of shape (N,), N at least 2
 
+    Raises
+    ------
+    ValueError
+        If the shapes differ, as those of ratings (N,) and logits (N, 1) do.
+
     Examples
     --------
     >>> rating_scores(np.array([-1.0, 0.0, 2.0]), np.array([-0.5, 0.5, 2.5])).mean_absolute_error
     0.5
     """
-    ratings, predictions = _paired(ratings, predictions)
+    ratings, predictions = _vectors(ratings, predictions)
     return RatingScores(
         pearson=float(stats.pearsonr(ratings, predictions).statistic),
         spearman=float(stats.spearmanr(ratings, predictions).statistic),
@@ -138,6 +143,11 @@ def bootstrap_interval(
     resamples : int
     seed : int
 
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length or are empty, or `level` or `resamples` is out of range.
+
     Examples
     --------
     >>> interval = bootstrap_interval(np.mean, np.array([1.0, 1.0, 0.0, 1.0]))
@@ -145,8 +155,10 @@ def bootstrap_interval(
     (0.75, True)
     """
     arrays = _paired(*arrays)
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(
+            f"need a level between 0 and 1 and at least 1 resample, got {level} and {resamples}"
+        )
     generator = np.random.default_rng(seed)
     size = len(arrays[0])
     draws = np.empty(resamples)
@@ -165,6 +177,13 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     ----------
     values : array of shape (S,), S at least 2
         One number per seed.
+    level : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds, or `level` is out of range.
 
     Examples
     --------
@@ -174,8 +193,11 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"need one number per seed and at least two seeds, got {values.shape}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
-    return Interval(float(values.mean()), float(values.mean() - half), float(values.mean() + half))
+    mean = float(values.mean())
+    return Interval(mean, float(mean - half), float(mean + half), level)
 
 
 def _paired(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -183,4 +205,12 @@ def _paired(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     found = tuple(np.asarray(array) for array in arrays)
     if len({len(array) for array in found}) != 1 or len(found[0]) == 0:
         raise ValueError(f"need the same number of rows, at least 1; got {[len(a) for a in found]}")
+    return found
+
+
+def _vectors(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the inputs as arrays, after checking that each has shape (N,)."""
+    found = _paired(*arrays)
+    if any(array.ndim != 1 for array in found):
+        raise ValueError(f"need arrays of shape (N,), got {[array.shape for array in found]}")
     return found

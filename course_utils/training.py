@@ -240,6 +240,7 @@ def train_one_epoch(
     for group in grouped(loader, accumulate):
         examples = sum(len(batch) for batch in group)
         step_loss = 0.0
+        optimizer.zero_grad()
         for batch in group:
             batch = batch.to(device)
             with autocast:
@@ -255,7 +256,6 @@ def train_one_epoch(
         scaler.step(optimizer)
         scaler.update()
         schedule.step()
-        optimizer.zero_grad()
         if after_step and after_step(step_loss, lr, examples):
             break
 
@@ -276,13 +276,15 @@ def evaluate(
     model.eval()
     logits, labels, index = [], [], []
     for batch in loader:
-        logits.append(forward(model, batch.to(device)).cpu())
+        batch = batch.to(device)
+        logits.append(forward(model, batch))
         labels.append(batch.labels)
         index.append(batch.index)
     model.train(was_training)
     order = torch.cat(index).argsort()
     all_logits, all_labels = torch.cat(logits)[order], torch.cat(labels)[order]
-    return Evaluation(loss_fn(all_logits, all_labels).item(), all_logits, all_labels)
+    loss = loss_fn(all_logits, all_labels).item()  # on `device`, where class weights may be
+    return Evaluation(loss, all_logits.cpu(), all_labels.cpu())
 
 
 def mixed_precision(
