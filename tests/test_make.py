@@ -1,0 +1,544 @@
+"""make.py and the Makefile on throw-away copies of the project: what is missing, interrupts, races.
+
+No test installs the course. Where an environment is needed, one without packages stands in.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+import venv
+from collections import namedtuple
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAKE = shutil.which("make")
+needs_make = pytest.mark.skipif(MAKE is None, reason="there is no make on this machine")
+posix = pytest.mark.skipif(os.name == "nt", reason="stands in a shell script for Python")
+
+
+def load(root: Path) -> ModuleType:
+    """The make.py of `root` as a module of its own, safe to patch."""
+    spec = importlib.util.spec_from_file_location("make_copy", root / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A copy of the project as far as making the environment is concerned."""
+    root = tmp_path / "a course"  # with a space, as people have
+    (root / "course_utils").mkdir(parents=True)
+    (root / "course_utils" / "__init__.py").touch()
+    for name in (
+        "make.py",
+        "Makefile",
+        "pyproject.toml",
+        "constraints.txt",
+        "README.md",
+        "LICENSE",
+    ):
+        shutil.copy(ROOT / name, root)
+    return root
+
+
+def bare_venv(folder: Path) -> None:
+    """An environment that runs and has a pip to import, in a tenth of a second."""
+    venv.create(folder, with_pip=False)
+    packages = next(folder.rglob("site-packages"))
+    (packages / "pip.py").touch()
+
+
+@pytest.fixture
+def make(project, monkeypatch) -> ModuleType:
+    """The copy's make.py, with the two slow steps replaced; `make.installs` counts the second."""
+    module = load(project)
+    module.installs = []
+    monkeypatch.setattr(module, "make_venv", lambda: bare_venv(module.venv_folder()))
+    monkeypatch.setattr(module, "pip_install", lambda what, held: module.installs.append(what))
+    return module
+
+
+def one_line(capsys) -> str:
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("make.py: ")
+    return lines[0]
+
+
+# -- one clear line on what is missing ----------------------------------------------------------
+
+
+def test_old_pythons_can_read_make_py():
+    ast.parse((ROOT / "make.py").read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_old_python_is_named(make, monkeypatch, capsys):
+    check = make.require_python
+    monkeypatch.setattr(make, "require_python", lambda: check((3, 8, 18)))
+    assert make.main(["lab"]) == 1
+    line = one_line(capsys)
+    assert "Python 3.11 or newer is needed" in line
+    assert "3.8.18" in line
+    assert not make.venv_folder().exists()
+
+
+def test_full_disk_is_measured_before_anything_is_made(make, monkeypatch, capsys):
+    usage = namedtuple("usage", "total used free")(100e9, 98.8e9, 1.2e9)
+    monkeypatch.setattr(make.shutil, "disk_usage", lambda path: usage)
+    assert make.main(["env"]) == 1
+    line = one_line(capsys)
+    assert "needs about 4 GB" in line
+    assert "1.2 GB free" in line
+    assert not make.venv_folder().exists()
+
+
+def test_missing_venv_module_is_named(make, monkeypatch, capsys):
+    monkeypatch.setattr(make.importlib.util, "find_spec", lambda name: None)
+    assert make.main(["env"]) == 1
+    line = one_line(capsys)
+    assert "no venv module" in line
+    assert "-venv" in line
+
+
+def test_no_ensurepip_but_pip_is_enough(make, monkeypatch):
+    """Debian without python3-venv, but with pip: the outer pip fills the environment."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        make.importlib.util, "find_spec", lambda name: name != "ensurepip" and find(name)
+    )
+    make.require_venv()
+    commands = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(make.subprocess, "run", lambda c, **_: commands.append(c) or done)
+    load_make_venv(make)()
+    assert "--without-pip" in commands[0]
+    assert commands[1][1:4] == ["-m", "pip", "--python"]
+
+
+def load_make_venv(make):
+    """The real make_venv, running in the patched module."""
+    source = ast.parse((ROOT / "make.py").read_text(encoding="utf-8"))
+    function = next(n for n in source.body if getattr(n, "name", "") == "make_venv")
+    exec(compile(ast.Module([function], []), "make.py", "exec"), vars(make))
+    return make.make_venv
+
+
+def test_outside_of_the_project(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(ROOT / "make.py", elsewhere)
+    done = subprocess.run(
+        [sys.executable, str(elsewhere / "make.py"), "lab"], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "is not the course's folder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_works_from_any_folder(project, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(project / "make.py"), "clean"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0
+
+
+def test_unknown_target_lists_the_known(make, capsys):
+    assert make.main(["labb"]) == 1
+    assert "lab, test" in one_line(capsys)
+
+
+def test_no_target_prints_help(make, capsys):
+    assert make.main([]) == 0
+    assert "make.py lab" in capsys.readouterr().out
+
+
+def fake_pip(make, monkeypatch, stderr: str, code: int = 1):
+    """Stand a script in for the environment's Python, which ends as pip would."""
+    script = make.ROOT / "fake-python"
+    script.write_text(f"#!/bin/sh\necho collecting\necho '{stderr}' >&2\nexit {code}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(make, "venv_python", lambda: script)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("stderr", "advice"),
+    [
+        ("WARNING: Retrying: NewConnectionError: Failed to establish", "want of a network"),
+        ("Temporary failure in name resolution", "want of a network"),
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("ERROR: No matching distribution found for torch", "last lines above"),
+    ],
+)
+def test_failed_pip_is_explained(project, monkeypatch, capfd, stderr, advice):
+    make = load(project)
+    fake_pip(make, monkeypatch, stderr)
+    with pytest.raises(make.Stop, match=advice):
+        make.pip_install(["-e", "."], held=0)
+    shown = capfd.readouterr()
+    assert "collecting" in shown.out  # pip's progress stays visible
+    assert stderr in shown.err
+
+
+@posix
+def test_good_pip_passes(project, monkeypatch):
+    make = load(project)
+    fake_pip(make, monkeypatch, "WARNING: Retrying: Connection refused", code=0)
+    make.pip_install(["-e", "."], held=0)
+
+
+@pytest.mark.slow
+def test_no_network_for_real(project):
+    """Pip itself, pointed at a port where nobody listens."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "VIRTUAL_ENV"))}
+    closed = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_RETRIES": "0",
+        "PIP_NO_CACHE_DIR": "1",
+        "no_proxy": "127.0.0.1",
+    }
+    command = [sys.executable, str(project / "make.py"), "env"]
+    done = subprocess.run(command, env=kept | closed, capture_output=True, text=True, timeout=300)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1, done.stderr
+    assert last.startswith("make.py: pip got nothing from a package index"), done.stderr
+    assert "PIP_FIND_LINKS" in last
+    assert not (project / ".venv" / "course-complete").exists()
+    assert (project / ".venv" / "course-unfinished").exists()
+
+
+# -- the Makefile looks for a Python that runs --------------------------------------------------
+
+
+def stub(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+OLD = """case "$2" in *print*) echo 3.8.18;; *) exit 1;; esac"""
+SHIM = 'echo "pyenv: $0: command not found" >&2; exit 127'
+GOOD = f'exec "{sys.executable}" "$@"'
+
+
+def run_make(project: Path, tmp_path: Path, pythons: dict[str, str], *arguments: str):
+    folder = tmp_path / "path"
+    folder.mkdir()
+    for name, script in pythons.items():
+        stub(folder, name, script)
+    return subprocess.run(
+        [str(MAKE), "-f", str(project / "Makefile"), *arguments],
+        cwd=tmp_path,
+        env={"PATH": str(folder), "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@needs_make
+@posix
+@pytest.mark.parametrize(
+    "pythons",
+    [
+        {"python3": GOOD},
+        {"python": GOOD},
+        {"python3": SHIM, "python3.13": SHIM, "python3.11": GOOD},
+        {"python3": OLD, "python3.12": GOOD},
+    ],
+    ids=lambda pythons: "+".join(pythons),
+)
+def test_makefile_finds_a_python(project, tmp_path, pythons):
+    project = project.rename(project.with_name("course"))  # make itself cannot do spaces
+    done = run_make(project, tmp_path, pythons, "help")
+    assert done.returncode == 0, done.stderr
+    assert "make.py lab" in done.stdout
+
+
+@needs_make
+@posix
+@pytest.mark.parametrize(
+    ("pythons", "found"),
+    [
+        ({}, "None was found."),
+        ({"python3": SHIM, "python": SHIM}, "None was found."),
+        ({"python3": OLD}, "python3 is 3.8.18"),
+    ],
+    ids=["none", "shims", "old"],
+)
+def test_makefile_says_what_it_found(project, tmp_path, pythons, found):
+    project = project.rename(project.with_name("course"))
+    done = run_make(project, tmp_path, pythons, "lab")
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr
+    assert found in done.stderr
+    assert "make lab PYTHON=" in done.stderr
+
+
+@needs_make
+@posix
+def test_makefile_passes_arguments_and_exit_code(project, tmp_path):
+    project = project.rename(project.with_name("course"))
+    (project / "make.py").write_text("import sys; print(sys.argv[1:]); sys.exit(7)")
+    done = run_make(project, tmp_path, {"python3": GOOD}, "lab", "ARGS=--port 8890 --no-browser")
+    assert "['lab', '--port', '8890', '--no-browser']" in done.stdout
+    assert "Error 7" in done.stderr
+
+
+def test_makefile_and_make_py_agree(make):
+    line = re.search(r"^TARGETS := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert line is not None
+    assert set(line[1].split()) == set(make.TARGETS)
+    for name in make.TARGETS:
+        assert f"make.py {name} " in make.__doc__
+
+
+# -- repeated, interrupted, at the same time ----------------------------------------------------
+
+
+def test_made_once(make, capsys):
+    assert make.main(["env"]) == 0
+    assert make.installs == [["-c", "constraints.txt", "-e", ".[dev]"]]
+    capsys.readouterr()
+    assert make.main(["env"]) == 0
+    assert len(make.installs) == 1
+    assert "Installing" not in capsys.readouterr().out
+    assert sorted(p.name for p in make.venv_folder().glob("course-*")) == ["course-complete"]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_changed_lists_install_again_without_starting_over(make, name):
+    make.main(["env"])
+    kept = make.venv_folder() / "kept"
+    kept.touch()
+    with (make.ROOT / name).open("a") as file:
+        file.write("\n# changed\n")
+    assert make.main(["env"]) == 0
+    assert len(make.installs) == 2
+    assert kept.exists()
+
+
+def test_moved_project_installs_again(make, project):
+    """Scripts in an environment hold absolute paths."""
+    make.main(["env"])
+    moved = load(project.rename(project.with_name("moved")))
+    assert not moved.environment_is_good()
+
+
+def test_interrupt_is_reported_and_repaired(make, monkeypatch, capsys):
+    def interrupted(what, held):
+        (make.venv_folder() / "half a package").touch()
+        raise KeyboardInterrupt
+
+    whole = make.pip_install
+    monkeypatch.setattr(make, "pip_install", interrupted)
+    assert make.main(["env"]) == 130
+    assert "interrupted" in one_line(capsys)
+    assert not make.environment_is_good()
+    monkeypatch.setattr(make, "pip_install", whole)
+    assert make.main(["env"]) == 0
+    assert "making it anew" in capsys.readouterr().out
+    assert not (make.venv_folder() / "half a package").exists()
+    assert make.environment_is_good()
+
+
+def test_interrupt_while_deleting_is_repaired(make, monkeypatch):
+    """The mark that the environment is unfinished must not go before what it marks."""
+    make.main(["env"])
+    with (make.ROOT / "constraints.txt").open("a") as file:
+        file.write("# changed\n")
+    make.unfinished_file().touch()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(make.shutil, "rmtree", killed)
+        assert make.main(["env"]) == 130
+    assert make.unfinished_file().exists()
+    assert make.main(["env"]) == 0
+    assert make.environment_is_good()
+
+
+@pytest.mark.parametrize("damage", ["no python", "python that fails", "no pip", "empty folder"])
+def test_broken_environment_is_made_anew(make, damage):
+    make.main(["env"])
+    if damage == "empty folder":
+        shutil.rmtree(make.venv_folder())
+        make.venv_folder().mkdir()
+    elif damage == "no pip":
+        next(make.venv_folder().rglob("pip.py")).unlink()
+    else:
+        make.venv_python().unlink()
+        if damage == "python that fails":
+            stub(make.venv_python().parent, make.venv_python().name, SHIM)
+    assert not make.environment_is_good()
+    assert make.main(["env"]) == 0
+    assert make.environment_is_good()
+
+
+def test_environment_made_by_hand_is_completed_not_deleted(make):
+    bare_venv(make.venv_folder())
+    kept = make.venv_folder() / "kept"
+    kept.touch()
+    assert make.main(["env"]) == 0
+    assert kept.exists()
+    assert len(make.installs) == 1
+
+
+STAND_IN = """
+import sys, time
+sys.path[:0] = [{tests!r}, {root!r}]
+import make
+from test_make import bare_venv
+
+def slow_install(what, held):
+    with open("log", "a") as log:
+        log.write("begin\\n"); log.flush(); print("installing", flush=True)
+        time.sleep({seconds})
+        log.write("end\\n")
+
+make.make_venv = lambda: bare_venv(make.venv_folder())
+make.pip_install = slow_install
+sys.exit(make.main(["env"]))
+"""
+
+
+def start(project: Path, seconds: float) -> subprocess.Popen[str]:
+    code = STAND_IN.format(tests=str(ROOT / "tests"), root=str(project), seconds=seconds)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=project, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_two_at_once_install_once(project):
+    both = [start(project, 3), start(project, 3)]
+    printed = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert (project / "log").read_text() == "begin\nend\n"
+    assert sum("waiting for it" in text for text in printed) == 1
+
+
+@posix
+def test_killed_outright_and_repeated(project):
+    first = start(project, 60)
+    assert first.stdout is not None
+    while "installing" not in first.stdout.readline():
+        assert first.poll() is None
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    first.stdout.close()
+    second = start(project, 0)
+    text = second.communicate(timeout=60)[0]
+    assert second.returncode == 0
+    assert "incomplete or broken" in text
+    assert "waiting" not in text  # the lock went with the process that held it
+    assert load(project).environment_is_good()
+
+
+# -- the targets --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(make, monkeypatch):
+    """What the targets run; `runs.codes` says how each ends."""
+    calls = []
+
+    def run(arguments, env=None):
+        calls.append((arguments, (env or {}).get("HF_HUB_OFFLINE")))
+        return make.codes.get(next((a for a in arguments if not a.startswith("-")), ""), 0)
+
+    make.codes = {}
+    monkeypatch.setattr(make, "run", run)
+    return calls
+
+
+def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
+    (make.ROOT / "notebooks").mkdir()
+    (make.ROOT / "notebooks" / "00_start_here.ipynb").touch()
+    assert make.main(["lab", "--no-browser", "--port", "8890"]) == 0
+    assert runs[0][0] == ["-m", "course_utils", "data"]
+    first = os.path.join("notebooks", "00_start_here.ipynb")
+    assert runs[1][0] == ["-m", "jupyterlab", first, "--no-browser", "--port", "8890"]
+
+
+@pytest.mark.parametrize("target", ["lab", "test"])
+def test_without_data_nothing_starts(make, runs, target):
+    make.codes["course_utils"] = 1
+    assert make.main([target]) == 1
+    assert len(runs) == 1
+
+
+def test_test_forwards_arguments_and_runs_offline(make, runs):
+    make.codes["pytest"] = 5
+    assert make.main(["test", "-k", "gradients"]) == 5
+    assert runs[1] == (["-m", "pytest", "-k", "gradients"], "1")
+
+
+def test_check_runs_all_steps_and_names_the_failed(make, runs, capsys):
+    make.codes["mypy"] = 1
+    assert make.main(["check"]) == 1
+    assert len(runs) == 4
+    assert "failed in types" in capsys.readouterr().out
+    make.codes.clear()
+    assert make.main(["check"]) == 0
+
+
+def test_run_gives_the_exit_code(make, capfd):
+    make.main(["env"])
+    assert make.run(["-c", "import sys; sys.exit(3)"]) == 3
+    assert "==> python -c" in capfd.readouterr().out
+
+
+def test_clean_spares_everything_but_caches(make, capsys):
+    make.main(["env"])
+    (make.ROOT / ".mypy_cache").mkdir()
+    (make.ROOT / "course_utils" / "__pycache__").mkdir(exist_ok=True)
+    before = {p.name for p in make.ROOT.iterdir()}
+    assert make.main(["clean"]) == 0
+    assert {p.name for p in make.ROOT.iterdir()} == before - {".mypy_cache"}
+    assert not (make.ROOT / "course_utils" / "__pycache__").exists()
+    assert make.main(["clean", "--everything"]) == 1
+    assert make.main(["clean", "--all"]) == 0
+    assert not make.venv_folder().exists()
+
+
+# -- the lists of packages ----------------------------------------------------------------------
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {canonical(re.split(r"[^\w.-]", entry)[0]) for entry in wanted}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert names <= {canonical(name) for name in pins}
+    assert pins["torch"] == "2.13.0"
+    assert not [v for v in pins.values() if not re.fullmatch(r"[\d.]+(?:\.post\d+)?", v)]
+    only_linux = [name for name in pins if canonical(name).startswith(("nvidia", "triton"))]
+    assert not only_linux
+
+
+def test_conda_lists_no_dependency_again():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    entries = re.findall(r"^\s*- (.*)$", text, re.M)
+    assert entries[:3] == ["conda-forge", "python=3.11", "pip"]
+    assert entries[3:] == ["pip:", "--constraint constraints.txt", "--editable .[dev]"]
