@@ -392,6 +392,10 @@ def fit(
             "need epochs, accumulate and save_every of at least 1, warmup from 0 to below 1 and "
             f"lr above 0, got {epochs}, {accumulate}, {save_every}, {warmup} and {lr}"
         )
+    if validate_every is not None and validate_every < 1:
+        raise ValueError(f"validate_every must be at least 1, or None; got {validate_every}")
+    if resume and not folder:
+        raise ValueError("resume=True needs the folder of the run to continue")
     sampler = train_loader.batch_sampler
     if not isinstance(sampler, EpochSampler):
         raise ValueError("train_loader needs an EpochSampler: build it with batching.train_loader")
@@ -420,6 +424,7 @@ def fit(
         }
         recipe |= {"accumulate": accumulate, "max_norm": max_norm, "validate_every": validate_every}
         recipe |= {"examples": sampler.size, "batch_size": sampler.batch_size, "seed": sampler.seed}
+        recipe |= {"sampler": type(sampler).__name__, "precision": precision}
         run = RunFolder(Path(folder), recipe, resume=resume)
     if run and run.found:
         for name, part in stateful.items():
@@ -461,28 +466,30 @@ def fit(
     writer = _summary_writer(log_folder, len(history.steps)) if log_folder else None
     bar = tqdm(total=epochs * sampler.size, unit="ex", file=sys.stdout, disable=not progress)
     bar.update(sum(record.examples for record in history.steps))
-    for epoch in range(len(history.steps) // steps_per_epoch, epochs):
-        if history.stopped_early:
-            break
-        bar.set_description(f"epoch {epoch + 1}/{epochs}")
-        sampler.seek(epoch, first_batch=(len(history.steps) % steps_per_epoch) * accumulate)
-        started = time.perf_counter()
-        train_one_epoch(
-            model,
-            _batches(train_loader),
-            optimizer,
-            schedule,
-            loss_fn,
-            device=device,
-            accumulate=accumulate,
-            max_norm=max_norm,
-            autocast=autocast,
-            scaler=scaler,
-            after_step=after_step,
-        )
-    bar.close()
-    if writer:
-        writer.close()
+    try:
+        for epoch in range(len(history.steps) // steps_per_epoch, epochs):
+            if history.stopped_early:
+                break
+            bar.set_description(f"epoch {epoch + 1}/{epochs}")
+            sampler.seek(epoch, first_batch=(len(history.steps) % steps_per_epoch) * accumulate)
+            started = time.perf_counter()
+            train_one_epoch(
+                model,
+                _batches(train_loader),
+                optimizer,
+                schedule,
+                loss_fn,
+                device=device,
+                accumulate=accumulate,
+                max_norm=max_norm,
+                autocast=autocast,
+                scaler=scaler,
+                after_step=after_step,
+            )
+    finally:  # an interrupt, too, leaves a whole log
+        bar.close()
+        if writer:
+            writer.close()
     model.load_state_dict(best_weights)
     model.eval()
     return history
