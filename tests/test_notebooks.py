@@ -48,7 +48,7 @@ MEASURED = re.compile(
 # What differs between two correct runs: durations, rates, progress bars, addresses, ids.
 VOLATILE = re.compile(
     # Not "90 minutes" or "the 1980s": people write that in reviews.
-    r"\b\d+[.,]\d+\s?(?:ms|µs|s|sec|seconds|min|minutes)\b|\b\d+ ?(?:ms|µs)\b|\b\d{1,3} s\b"
+    r"\b\d+[.,]\d+\s?(?:ms|µs|s|sec|seconds|min|minutes)\b|\b\d+ ?(?:ms|µs)\b|\b\d{1,3} s\b(?!['-])"
     r"|\d\s?(?:it|examples|tokens)/s|s/it\b|\d%\|.*\||\bat 0x"
     r"|\b\d[\d.,]*\s?(?:MB|MiB|GB|GiB|[GT]FLOP/s)"
     r"|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-|\b20\d\d-\d\d-\d\d[ T]\d\d:\d\d"
