@@ -1,0 +1,175 @@
+"""The `course` command as a person types it: real processes, their output and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from course_utils.datasets import ARCHIVE, cache_folder, fetch_archive, sha256
+
+HEAVY = {"torch", "transformers", "matplotlib", "sklearn", "scipy", "pandas"}
+
+
+@pytest.fixture(scope="session")
+def archive() -> Path:
+    """The archive of this machine, fetched if it must be; the tests only read it."""
+    return fetch_archive()
+
+
+def course(*arguments: str, cache: Path | None = None, **environment: str):
+    """Run ``python -m course_utils`` and return the finished process."""
+    environment |= {"COURSE_CACHE": str(cache or cache_folder())}
+    return subprocess.run(
+        [sys.executable, "-m", "course_utils", *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level modules imported while a command runs."""
+    command = [sys.executable, "-X", "importtime", "-m", "course_utils", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    names = re.findall(r"^import time:[ \d]+\|[ \d]+\|\s+([\w.]+)$", result.stderr, re.M)
+    return {name.split(".")[0] for name in names}
+
+
+def one_line(text: str) -> str:
+    """What went wrong, which is one line and no traceback."""
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if not line.startswith("fetching")]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+def test_help_names_the_commands_and_loads_nothing_heavy():
+    shown = course("--help")
+    assert shown.returncode == 0
+    assert {"doctor", "data"} <= set(shown.stdout.split())
+    loaded = loaded_by("--help")
+    assert "argparse" in loaded  # the listing was read correctly
+    assert not loaded & (HEAVY | {"numpy", "pooch"})
+
+
+def test_the_data_command_needs_no_torch(archive):
+    loaded = loaded_by("data")
+    assert "pooch" in loaded
+    assert not loaded & HEAVY
+
+
+def test_installed_as_course():
+    script = Path(sysconfig.get_path("scripts")) / f"course{'.exe' if os.name == 'nt' else ''}"
+    shown = subprocess.run([str(script), "--help"], capture_output=True, text=True, timeout=300)
+    assert shown.returncode == 0
+    assert shown.stdout == course("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("fly",), ("data", "--from"), ("data", "--list", "--from", "x"), ("doctor", "--yaml")],
+)
+def test_a_command_that_cannot_be_understood(arguments):
+    shown = course(*arguments)
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("usage: course")
+    assert "Traceback" not in shown.stderr
+
+
+def test_data_lists_what_is_cached(archive):
+    shown = course("data")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stderr == ""  # nothing to fetch, nothing to say about fetching
+    assert re.search(r"movies +10,605 +10,605 +entities in 22, white space in 625", shown.stdout)
+    assert re.search(r"tweets +4,200 ", shown.stdout)
+    assert re.search(r"amazon +3,708 +300 ", shown.stdout)
+    assert re.search(r"nyt +5,190 +498 ", shown.stdout)
+    assert sha256(archive) in shown.stdout
+    assert str(archive.parent) in shown.stdout
+    assert course("data", "--list").stdout == shown.stdout
+
+
+def test_list_fetches_nothing(tmp_path):
+    shown = course("data", "--list", cache=tmp_path / "cache")
+    assert shown.returncode == 1
+    assert "course data" in one_line(shown.stderr)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_copy_brought_along(archive, tmp_path):
+    """No network: pip is pointed to an address where nothing answers."""
+    copy = tmp_path / "from a stick.tar.gz"
+    copy.write_bytes(archive.read_bytes())
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull}
+    shown = course("data", "--from", str(copy), cache=tmp_path / "cache", **nowhere)
+    assert shown.returncode == 0, shown.stderr
+    assert "fetching" in shown.stderr
+    assert str(copy) in shown.stderr
+    assert "10,605" in shown.stdout
+    assert sha256(tmp_path / "cache" / ARCHIVE) == sha256(archive)
+    assert course("data", cache=tmp_path / "cache", **nowhere).returncode == 0
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "another file", "a folder"])
+def test_a_bad_copy_is_one_clear_line(kind, archive, tmp_path):
+    copy, cache = tmp_path / "copy.tar.gz", tmp_path / "cache"
+    if kind == "truncated":
+        copy.write_bytes(archive.read_bytes()[:100_000])
+    elif kind == "another file":
+        with tarfile.open(copy, "w:gz") as file:
+            file.add(__file__, "test_cli.py")
+    elif kind == "a folder":
+        copy.mkdir()
+    shown = course("data", "--from", str(copy), cache=cache)
+    assert shown.returncode == 1
+    assert shown.stdout == ""
+    assert "copy.tar.gz" in one_line(shown.stderr)
+    assert not (cache / ARCHIVE).exists()
+
+
+def test_a_cache_that_cannot_be_made(archive, tmp_path):
+    """A file where the folder should be: refused for every user, root included."""
+    (tmp_path / "file").write_text("in the way")
+    shown = course("data", "--from", str(archive), cache=tmp_path / "file" / "cache")
+    assert shown.returncode == 1
+    assert "COURSE_CACHE" in one_line(shown.stderr)
+
+
+def test_no_network_and_no_copy(tmp_path):
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull}
+    shown = course("data", cache=tmp_path, **nowhere)
+    assert shown.returncode == 1
+    assert "Traceback" not in shown.stderr
+    assert "course data --from FILE" in shown.stderr.splitlines()[-1]
+    assert not (tmp_path / ARCHIVE).exists()
+
+
+def test_doctor_for_machines(archive):
+    shown = course("doctor", "--json")
+    content = json.loads(shown.stdout)
+    assert shown.returncode == 0, shown.stdout
+    assert content["ready"] is True
+    names = {check["name"] for check in content["checks"]}
+    assert {"python", "torch", "place", "device", "threads", "memory", "data", "encoder"} <= names
+    assert all(set(c) == {"name", "status", "detail", "remedy"} for c in content["checks"])
+
+
+def test_doctor_in_words_without_data(tmp_path):
+    """A lesson could not run, so the exit code is 1; the line after it says what to do."""
+    shown = course("doctor", cache=tmp_path / "cache")
+    assert shown.returncode == 1
+    assert shown.stderr == ""
+    assert re.search(r"^ok +torch +\d", shown.stdout, re.M)
+    assert re.search(r"^failed +data +.*\n +-> course data", shown.stdout, re.M)
+    assert "1 failed" in shown.stdout.splitlines()[-1]
+    assert not (tmp_path / "cache").exists()  # it looked, and left nothing
