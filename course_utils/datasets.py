@@ -232,7 +232,20 @@ def clean_text(text: str) -> str:
     >>> clean_text(" salt &amp;  pepper &lt;3 ")
     'salt & pepper <3'
     """
-    return mend_spaces(html.unescape(text))
+    return mend_spaces(decode_entities(text))
+
+
+def decode_entities(text: str) -> str:
+    """Decode HTML entities, also the ones that were encoded twice on their way here.
+
+    Examples
+    --------
+    >>> decode_entities("great &amp;#38; &lt;cheap&gt;")
+    'great & <cheap>'
+    """
+    while (decoded := html.unescape(text)) != text:
+        text = decoded
+    return text
 
 
 def mend_spaces(text: str) -> str:
@@ -267,7 +280,7 @@ def load_corpus(name: str, *, clean: bool = True, cache: Path | None = None) -> 
     sentences, cleaned = [], Counter(entities=0, white_space=0)
     for line in lines:
         id_, rating, text = line.split("\t")
-        decoded = html.unescape(text) if clean else text
+        decoded = decode_entities(text) if clean else text
         tidy = mend_spaces(decoded) if clean else decoded
         cleaned["entities"] += decoded != text
         cleaned["white_space"] += tidy != decoded

@@ -1,0 +1,91 @@
+"""Seeds that repeat, a device that is there, and a report of where we run."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from course_utils import runtime
+from course_utils.runtime import (
+    PACKAGES,
+    in_colab,
+    memory_gb,
+    pick_device,
+    seed_everything,
+    usable_cores,
+    versions,
+)
+
+
+def draws(generator: torch.Generator) -> list[float]:
+    return [
+        random.random(),
+        float(np.random.rand()),
+        float(torch.rand(())),
+        float(torch.rand((), generator=generator)),
+    ]
+
+
+def test_the_same_seed_gives_the_same_numbers_from_all_four_generators():
+    first, again, other = (draws(seed_everything(seed)) for seed in (7, 7, 8))
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_numpy_cannot_take_is_refused_before_anything_is_seeded(seed):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"from 0 to 2\*\*32 - 1"):
+        seed_everything(seed)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_best_device_that_is_there_is_picked(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device().type == expected
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(ValueError, match=f"device '{name}' is not available"):
+        pick_device(name)
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 6}, raising=False)
+    assert usable_cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
+    assert usable_cores() == os.cpu_count()
+
+
+def test_colab_is_known_by_its_package(monkeypatch):
+    assert not in_colab()
+    monkeypatch.setattr(runtime, "find_spec", lambda name: object())
+    assert in_colab()
+
+
+def test_memory_is_that_of_this_process():
+    before = memory_gb()
+    block = np.ones(25_000_000)  # 0.2 GB, written to, so it is resident
+    assert 0.15 < memory_gb() - before < 0.3
+    assert memory_gb() < psutil.virtual_memory().total / 1e9
+    del block
+
+
+def test_versions_name_every_package_and_what_is_missing(monkeypatch):
+    monkeypatch.setattr(runtime, "PACKAGES", (*PACKAGES, "no-such-package"))
+    found = versions()
+    assert found["torch"] == torch.__version__
+    assert found["no-such-package"] == "missing"
+    assert set(PACKAGES) < set(found)
