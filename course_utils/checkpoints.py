@@ -78,7 +78,7 @@ class RunFolder:
             return
         if not resume:
             raise ValueError(f"{path} already holds a run: pass resume=True or another folder")
-        self.found = self._read(self.last)
+        self.found = self._read(self.last, "settings", "state", "random")
         theirs = self.found["settings"]
         changed = [
             f"{k} was {theirs.get(k)}, is {v}" for k, v in settings.items() if theirs.get(k) != v
@@ -100,10 +100,13 @@ class RunFolder:
         return self._read(self.best)
 
     @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _read(path: Path, *keys: str) -> dict[str, Any]:
         try:
             # weights_only: a file from elsewhere can hold data, but cannot run code
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if not set(keys) <= set(content):
+                raise KeyError(keys)
+            return content
         except Exception as error:
             raise ValueError(
                 f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged or "
