@@ -423,6 +423,46 @@ def leakage_groups(sentences: Sequence[Sentence]) -> list[list[int]]:
     return list(groups.values())
 
 
+def deal(
+    groups: Sequence[list[int]], one_hot: np.ndarray, shares: np.ndarray, seed: int
+) -> list[list[int]]:
+    """Deal whole groups out to parts, so that each part gets its share of every class.
+
+    Large groups go first, in random order among equals, each to the part that still lacks
+    the largest fraction of its share of that group's classes.
+
+    Parameters
+    ----------
+    groups : sequence of list of int
+        Row numbers that must stay together, from `leakage_groups`.
+    one_hot : ndarray of shape (N, C)
+        1 in the column of each row's class.
+    shares : ndarray of shape (parts,)
+    seed : int
+
+    Returns
+    -------
+    list of list of int
+        The rows of each part.
+
+    Examples
+    --------
+    >>> one_hot = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
+    >>> deal([[0, 1], [2], [3]], one_hot, np.array([0.5, 0.5]), seed=0)
+    [[0, 1], [3, 2]]
+    """
+    wanted = shares[:, None] * one_hot.sum(axis=0)  # (parts, C)
+    missing = wanted.copy()
+    parts: list[list[int]] = [[] for _ in shares]
+    order = np.random.default_rng(seed).permutation(len(groups))
+    for index in sorted(order, key=lambda i: -len(groups[i])):  # stable: ties stay shuffled
+        counts = one_hot[groups[index]].sum(axis=0)  # (C,)
+        part = int(np.argmax(missing / np.maximum(wanted, 1e-9) @ counts))
+        missing[part] -= counts
+        parts[part].extend(groups[index])
+    return parts
+
+
 def split(
     sentences: Sequence[Sentence],
     *,
@@ -434,8 +474,8 @@ def split(
 ) -> Splits:
     """Split into three parts with the same share of each class, documents kept whole.
 
-    Groups (see `leakage_groups`) are dealt out one by one, large ones first, each to the
-    part that still lacks the largest fraction of its share of that group's classes.
+    Sentences that could give each other away form groups (`leakage_groups`), and whole
+    groups are dealt out (`deal`).
 
     Parameters
     ----------
@@ -464,16 +504,8 @@ def split(
         shares = np.append(shares, 1 - shares.sum())  # a fourth part, left unused
     labels = targets(sentences, stratify)
     one_hot = np.eye(len(CLASS_NAMES[stratify]))[labels]  # (N, C)
-    wanted = shares[:, None] * one_hot.sum(axis=0)  # (parts, C)
-    missing = wanted.copy()
     groups = leakage_groups(sentences)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    parts: tuple[list[int], ...] = ([], [], [], [])
-    for index in sorted(order, key=lambda i: -len(groups[i])):  # stable: ties stay shuffled
-        counts = one_hot[groups[index]].sum(axis=0)  # (C,)
-        part = int(np.argmax(missing / np.maximum(wanted, 1e-9) @ counts))
-        missing[part] -= counts
-        parts[part].extend(groups[index])
+    parts = deal(groups, one_hot, shares, seed)
     if not all(parts[:3]):
         raise ValueError(
             f"{len(sentences)} sentences in {len(groups)} groups are too few for shares of "
