@@ -151,8 +151,6 @@ def test_a_source_shows_what_the_library_runs(path: Path):
 # --- the rule can fail ------------------------------------------------------------------------
 
 CUT = "course_utils.batching.cut"
-    "def cut(items, size):\n    return [items[s : s + size] for s in range(0, len(items), size)]"
-)
 FAITHFUL = '''
 def cut(items: list[int], size):
     """Cut."""
