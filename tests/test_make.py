@@ -402,14 +402,17 @@ def test_environment_made_by_hand_is_completed_not_deleted(make):
 
 STAND_IN = """
 import sys, time
+from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 import make
 from test_make import bare_venv
 
 def slow_install(what, held):
     with open("log", "a") as log:
-        log.write("begin\\n"); log.flush(); print("installing", flush=True)
-        time.sleep({seconds})
+        log.write("begin\\n")
+        print("installing", flush=True)
+        while not Path("go").exists():
+            time.sleep(0.05)
         log.write("end\\n")
 
 make.make_venv = lambda: bare_venv(make.venv_folder())
@@ -418,31 +421,39 @@ sys.exit(make.main(["env"]))
 """
 
 
-def start(project: Path, seconds: float) -> subprocess.Popen[str]:
-    code = STAND_IN.format(tests=str(ROOT / "tests"), root=str(project), seconds=seconds)
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=project, stdout=subprocess.PIPE, text=True
-    )
+def start(project: Path) -> subprocess.Popen[str]:
+    """`make env` in a process of its own, whose installation lasts until a file `go` appears."""
+    code = STAND_IN.format(tests=str(ROOT / "tests"), root=str(project))
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    while words not in (line := process.stdout.readline()):
+        assert line, f"ended without printing {words!r}"
 
 
 def test_two_at_once_install_once(project):
-    both = [start(project, 3), start(project, 3)]
-    printed = [process.communicate(timeout=60)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    first = start(project)
+    read_until(first, "installing")
+    second = start(project)
+    read_until(second, "waiting for it")
+    (project / "go").touch()
+    for process in (first, second):
+        process.communicate(timeout=60)
+        assert process.returncode == 0
     assert (project / "log").read_text() == "begin\nend\n"
-    assert sum("waiting for it" in text for text in printed) == 1
 
 
 @posix
 def test_killed_outright_and_repeated(project):
-    first = start(project, 60)
-    assert first.stdout is not None
-    while "installing" not in first.stdout.readline():
-        assert first.poll() is None
+    first = start(project)
+    read_until(first, "installing")
     first.send_signal(signal.SIGKILL)
-    first.wait()
-    first.stdout.close()
-    second = start(project, 0)
+    first.communicate()
+    (project / "go").touch()
+    second = start(project)
     text = second.communicate(timeout=60)[0]
     assert second.returncode == 0
     assert "incomplete or broken" in text
