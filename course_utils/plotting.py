@@ -10,6 +10,7 @@ the picture gets instead of it.
 
 from collections.abc import Sequence
 from importlib.resources import as_file, files
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -86,4 +87,46 @@ def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> 
     ax.errorbar(values, places, xerr=np.abs(ends.T - values), fmt="o", capsize=4)
     ax.set_yticks(places, names)
     ax.set(xlabel=xlabel, ylim=(-0.5, len(names) - 0.5))
+    return ax
+
+
+def plot_map(
+    boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]], ax: Axes
+) -> Axes:
+    """Draw named boxes at their places and labelled arrows between them.
+
+    Parameters
+    ----------
+    boxes : dict of str to (float, float)
+        The text in each box and its centre, in percent of the width and height.
+    arrows : sequence of (str, str, str)
+        From the box beginning with this text, to the box beginning with that, and the words
+        written on the arrow, or none.
+    ax : Axes
+
+    Raises
+    ------
+    ValueError
+        If an arrow names no box, or more than one.
+    """
+    style = {"boxstyle": "round,pad=0.5", "facecolor": "#EAF2F8", "edgecolor": "#0072B2"}
+    ground = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
+    drawn = {
+        text: ax.text(x, y, text, fontsize=9, bbox=style, zorder=2, **centred)
+        for text, (x, y) in boxes.items()
+    }
+    for *ends, words in arrows:
+        found = [[text for text in boxes if text.startswith(end)] for end in ends]
+        if any(len(texts) != 1 for texts in found):
+            raise ValueError(f"an arrow needs one box at each end: {ends} matches {found}")
+        (tail,), (head,) = found
+        line = {"arrowstyle": "-|>", "color": "#444444", "shrinkA": 2, "shrinkB": 2}
+        line |= {"patchA": drawn[tail].get_bbox_patch(), "patchB": drawn[head].get_bbox_patch()}
+        ax.annotate("", boxes[head], xytext=boxes[tail], arrowprops=line, zorder=1)
+        x, y = np.mean([boxes[tail], boxes[head]], axis=0)
+        if words:
+            ax.text(x, y, words, fontsize=8, style="italic", bbox=ground, **centred)
+    ax.set(xlim=(0, 100), ylim=(0, 100))
+    ax.axis("off")
     return ax
