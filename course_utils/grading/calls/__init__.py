@@ -1,0 +1,98 @@
+"""Call: run a student's object on one case. The only part of a check that goes into the sandbox.
+
+A call gets the student's object and the case's inputs, a dictionary in the order of the
+parameters, and returns what is to be judged. Most items need only `function`; what a lesson
+needs besides is in ``lesson_NN.py`` beside this file. A call knows no expected value: the
+references are in `course_utils.grading.items`, which does not exist inside the sandbox.
+"""
+
+import linecache
+import random
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from course_utils.grading.wire import Plain, live, plain
+
+Call = Callable[[Any, dict[str, Any]], Any]
+CELL = "<cell"  # how the file names of notebook cells begin, here and in IPython's tracebacks
+MOST_CHARACTERS = 600
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception, as words: its type, its message, and the student's lines it went through."""
+
+    type_name: str
+    message: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of calling a student's object on one case.
+
+    Attributes
+    ----------
+    value : plain data
+        What was returned.
+    inputs : dict of str to plain data
+        The inputs as they are after the call: a difference is a side effect.
+    failure : Failure, optional
+        The exception, if one was raised; `value` is then None.
+    """
+
+    value: Plain
+    inputs: dict[str, Plain]
+    failure: Failure | None = None
+
+
+def function(target: Any, inputs: dict[str, Any]) -> Any:
+    """Call a function with the inputs by position, so that parameters may be renamed."""
+    return target(*inputs.values())
+
+
+def attempt(call: Call, target: Any, inputs: dict[str, Plain]) -> Outcome:
+    """Run one call on fresh copies of the inputs; an exception becomes a `Failure`.
+
+    Random generators start at the same point, so that equal answers give equal results.
+
+    Examples
+    --------
+    >>> attempt(function, lambda x: x / 0, {"x": 1}).failure.type_name
+    'ZeroDivisionError'
+    """
+    given = {name: live(value) for name, value in inputs.items()}
+    random.seed(0)
+    np.random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            value = plain(call(target, given))
+    except Exception as error:
+        return Outcome(None, plain(given), describe(error))
+    return Outcome(value, plain(given))
+
+
+def describe(error: BaseException) -> Failure:
+    """Put an exception into words, with the lines of notebook cells it went through."""
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(CELL) or "ipykernel" in frame.filename:
+            source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+            place = frame.filename.strip("<>") if frame.filename.startswith(CELL) else frame.name
+            lines.append(f"{place}, line {frame.lineno}: {source}"[:MOST_CHARACTERS])
+    try:
+        message = str(error)
+        if isinstance(error, SyntaxError):
+            message = f"{error.msg} (line {error.lineno})"
+    except Exception:
+        message = "(its message cannot be shown)"
+    return Failure(type(error).__name__[:80], message[:MOST_CHARACTERS], tuple(lines[-8:]))

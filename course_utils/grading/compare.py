@@ -1,0 +1,185 @@
+"""Are two plain values equal and, if not, in what way? The general half of a diagnosis.
+
+`difference` knows what goes wrong in any lesson: nothing returned, another shape, transposed,
+a constant factor, not finite. What is typical for one exercise stands in that item's own table
+of diagnoses and is asked first.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from course_utils.grading.wire import Opaque, Plain, Tensor
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How an answer differs.
+
+    Attributes
+    ----------
+    name : str
+    message : str
+        The same words in every case, so that they give no hidden case away.
+    detail : str
+        Numbers of this case, for the student's own notebook.
+    """
+
+    name: str
+    message: str
+    detail: str = ""
+
+
+def same(one: Plain, other: Plain, rtol: float = 1e-6, atol: float = 1e-9) -> bool:
+    """Return True if two plain values are equal: the same kinds, shapes, and numbers.
+
+    Float types of different width are equal, and so are 0-d arrays and plain numbers.
+    """
+    return difference(one, other, rtol, atol) is None
+
+
+def difference(
+    expected: Plain, got: Plain, rtol: float = 1e-6, atol: float = 1e-9
+) -> Difference | None:
+    """Say how `got` differs from `expected`; None if it does not.
+
+    Examples
+    --------
+    >>> difference(np.array([1.0, 2.0]), np.array([2.0, 4.0])).message
+    'off by a constant factor'
+    >>> difference(np.zeros((2, 3)), np.zeros((3, 2))).name
+    'transposed'
+    """
+    if got is None and expected is not None:
+        return Difference("returned_none", "nothing was returned: is there a `return`?")
+    if isinstance(expected, list | dict):
+        return _container_difference(expected, got, rtol, atol)
+    if isinstance(expected, str | bool | None):
+        if type(got) is type(expected) and got == expected:
+            return None
+        return Difference("wrong_value", "another value is expected", f"got {show(got)}")
+    one, other = _numbers(expected), _numbers(got)
+    if kinds := _kind_difference(expected, got, other):
+        return kinds
+    assert one is not None  # its kind was compared
+    assert other is not None
+    return _shape_difference(one, other, rtol, atol) or _value_difference(one, other, rtol, atol)
+
+
+def show(value: Plain) -> str:
+    """Return a value in a few words.
+
+    Examples
+    --------
+    >>> show(np.zeros((2, 3)))
+    'array of shape (2, 3): 0, 0, 0, 0, ...'
+    """
+    numbers = _numbers(value)
+    if numbers is None or numbers.ndim == 0:
+        text = f"an object of type {value.type_name}" if isinstance(value, Opaque) else str(value)
+        return text if len(text) < 80 else text[:77] + "..."
+    kind = "tensor" if isinstance(value, Tensor) else "array"
+    first = ", ".join(f"{x:.4g}" for x in numbers.ravel()[:4]) + ", ..." * (numbers.size > 4)
+    return f"{kind} of shape {numbers.shape}: {first}"
+
+
+def _numbers(value: Plain) -> np.ndarray | None:
+    """Return the numbers of an array, a tensor or a plain number; None for all else."""
+    if isinstance(value, Tensor):
+        return value.values
+    if isinstance(value, np.ndarray | int | float) and not isinstance(value, bool):
+        return np.asarray(value)
+    return None
+
+
+def _container_difference(
+    expected: list | dict, got: Plain, rtol: float, atol: float
+) -> Difference | None:
+    if type(got) is not type(expected):
+        what = "a dict" if isinstance(expected, dict) else f"{len(expected)} things in a list"
+        return Difference("wrong_type", f"{what} or tuple is expected", f"got {show(got)}")
+    if isinstance(expected, dict):
+        if sorted(expected) != sorted(got):
+            return Difference("wrong_keys", "the dict has other keys", f"got {sorted(got)}")
+        pairs = [(expected[key], got[key], f"[{key!r}]") for key in expected]
+    else:
+        if len(expected) != len(got):
+            return Difference("wrong_length", "the list has another length", f"got {len(got)}")
+        pairs = [(a, b, f"[{i}]") for i, (a, b) in enumerate(zip(expected, got, strict=True))]
+    for a, b, place in pairs:
+        if found := difference(a, b, rtol, atol):
+            return Difference(found.name, found.message, f"at {place} {found.detail}".strip())
+    return None
+
+
+def _kind_difference(expected: Plain, got: Plain, numbers: np.ndarray | None) -> Difference | None:
+    """Compare what the two are, before any number is looked at."""
+    detail = f"got {show(got)}"
+    if numbers is None:
+        wanted = "a PyTorch tensor" if isinstance(expected, Tensor) else "a NumPy array or number"
+        return Difference("wrong_type", f"{wanted} is expected", detail)
+    scalar = numbers.ndim == 0
+    if isinstance(expected, Tensor) != isinstance(got, Tensor) and not scalar:
+        wanted = "PyTorch tensor" if isinstance(expected, Tensor) else "NumPy array"
+        return Difference("wrong_type", f"a {wanted} is expected", detail)
+    whole = np.asarray(_numbers(expected)).dtype.kind
+    if whole == "f" and numbers.dtype.kind != "f" and not (scalar and isinstance(got, int)):
+        return Difference(
+            "wrong_dtype",
+            "the result holds whole numbers where fractions belong: mind the dtype",
+            f"dtype {numbers.dtype}",
+        )
+    return None
+
+
+def _shape_difference(
+    expected: np.ndarray, got: np.ndarray, rtol: float, atol: float
+) -> Difference | None:
+    if expected.shape == got.shape:
+        return None
+    detail = f"got shape {got.shape}, expected {expected.shape}"
+    if got.ndim == 2 and got.T.shape == expected.shape:
+        return Difference("transposed", "rows and columns are exchanged", detail)
+    if got.size == expected.size and np.allclose(got.ravel(), expected.ravel(), rtol, atol):
+        return Difference(
+            "extra_dimension", "the numbers are right, in an array of another shape", detail
+        )
+    if got.ndim < expected.ndim:
+        return Difference("lost_dimension", "a dimension was lost: summed too far?", detail)
+    if got.ndim > expected.ndim:
+        return Difference(
+            "gained_dimension", "a dimension too many: a sum left out, or a broadcast?", detail
+        )
+    return Difference("wrong_shape", "the result has another shape", detail)
+
+
+def _value_difference(
+    expected: np.ndarray, got: np.ndarray, rtol: float, atol: float
+) -> Difference | None:
+    expected, got = expected.astype(float), got.astype(float)
+    with np.errstate(all="ignore"):
+        close = np.isclose(got, expected, rtol, atol, equal_nan=True)
+        if close.all():
+            return None
+        place = tuple(int(i) for i in np.argwhere(~close)[0])
+        detail = f"at {list(place)} " if place else ""
+        detail += f"got {got[place]:.6g}, expected {expected[place]:.6g}"
+        if not np.isfinite(got[np.isfinite(expected)]).all():
+            return Difference("not_finite", "the result holds inf or nan: an overflow?", detail)
+        if np.allclose(got, -expected, rtol, atol):
+            return Difference("wrong_sign", "the sign is the wrong way round", detail)
+        largest = np.abs(expected).argmax()
+        ratio = (got.ravel()[largest]) / (expected.ravel()[largest])
+        if ratio != 0 and np.allclose(got, ratio * expected, rtol=1e-4, atol=atol):
+            return Difference(
+                "constant_factor", "off by a constant factor", f"{detail}: factor {ratio:.4g}"
+            )
+        square = expected.ndim == 2 and expected.shape[0] == expected.shape[1]
+        if square and np.allclose(got.T, expected, rtol, atol):
+            return Difference("transposed", "rows and columns are exchanged", detail)
+        offset = got - expected
+        if expected.size > 1 and np.allclose(offset, offset.ravel()[0], rtol=1e-4):
+            return Difference(
+                "constant_offset", "off by a constant", f"{detail}: {offset.ravel()[0]:+.4g}"
+            )
+    return Difference("wrong_value", "the numbers differ", detail)

@@ -1,0 +1,130 @@
+"""Every item of every lesson: right answers pass, each known-wrong one is named for what it is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+
+import numpy as np
+import pytest
+
+from course_utils.grading import CheckFailed, calls, check
+from course_utils.grading.checks import Trial, attempt, expect, make_cases, verify
+from course_utils.grading.items import find_item, lessons, load_items
+from course_utils.grading.wire import dumps, loads
+
+SEEDS = (0, 20_251_123)
+ITEMS = [item for lesson in lessons() for item in load_items(lesson)]
+WRONG = [(item, d) for item in ITEMS for d in item.diagnoses if d.variant is not None]
+
+
+def name_of(value):
+    return getattr(value, "name", str(value))
+
+
+def judge(item, answer, seed):
+    cases = make_cases(item, seed)
+    outcomes = [attempt(item.call, answer, case.inputs) for case in cases]
+    return verify(item, [Trial(*t) for t in zip(cases, expect(item, cases), outcomes, strict=True)])
+
+
+def unwritten(*arguments, **keywords):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_a_lesson_has_three_to_six_items(lesson):
+    items = load_items(lesson)
+    assert 3 <= len(items) <= 6
+    assert len({item.name for item in items}) == len(items)
+    assert all(item.lesson == lesson for item in items)
+    assert sum(len(item.diagnoses) for item in items) >= 3 * len(items)
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_item_is_complete(item):
+    assert 1 <= item.difficulty <= 5
+    assert 1 <= item.importance <= 5
+    assert item.minutes > 0
+    assert item.points > 0
+    assert len({d.name for d in item.diagnoses}) >= 3, "name at least three typical mistakes"
+    assert inspect.getmodule(item.call).__name__.startswith(calls.__name__), "a call is sent there"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_reference_passes(item, seed):
+    assert all(e.failure is None or item.agree is None for e in expect(item, make_cases(item, 0)))
+    assert judge(item, item.reference, seed).passed
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("item", "diagnosis"), WRONG, ids=name_of)
+def test_known_wrong_variant_is_named(item, diagnosis, seed):
+    verdict = judge(item, diagnosis.variant, seed)
+    assert not verdict.passed
+    assert (verdict.diagnosis, verdict.message) == (diagnosis.name, diagnosis.message)
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_nothing_useful_scores_nothing(item):
+    useless = [unwritten, None, 0, object(), type("Any", (), {"__eq__": lambda *_: True})]
+    useless += [lambda *a: None, lambda *a: 0.0, lambda *a: a[0], lambda *a: np.zeros(())]
+    for answer in useless:
+        verdict = judge(item, answer, 0)
+        assert not verdict.passed
+        assert verdict.message
+    assert judge(item, unwritten, 0).diagnosis in ("not_attempted", "error", "no_error")
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_cases_are_a_function_of_the_seed(item):
+    lines = [[dumps(case.inputs) for case in make_cases(item, seed)] for seed in (1, 1, 2)]
+    assert lines[0] == lines[1] != lines[2]
+    assert all(dumps(loads(line)) == line for line in lines[0])  # they cross the border whole
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_messages_hold_no_numbers_of_a_case(item):
+    """They are shown for hidden cases too, so they must be written beforehand."""
+    first, second = (judge(item, lambda *a: None, seed) for seed in SEEDS)
+    assert first.message == second.message
+
+
+def test_check_says_right():
+    item = find_item("01.bce_gradient")
+    assert check(item.name, item.reference) is None
+
+
+def test_check_says_why(capsys):
+    item = find_item("01.bce_gradient")
+    with pytest.raises(CheckFailed, match="too large by a factor of B") as caught:
+        check(item.name, item.diagnoses[0].variant)
+    assert "case: a batch of" in str(caught.value)
+    # what IPython prints instead of the checker's own traceback
+    assert caught.value._render_traceback_() == [str(caught.value)]
+
+
+def test_check_shows_where_an_exception_came_from():
+    with pytest.raises(CheckFailed, match="ZeroDivisionError: division by zero"):
+        check("01.bce_gradient", lambda logits, labels: 1 / 0)
+
+
+def test_check_is_silent_where_verdicts_are_made_outside(monkeypatch):
+    monkeypatch.setenv("COURSE_GRADING", "1")
+    assert check("01.bce_gradient", None) is None
+
+
+def test_unknown_items_are_named():
+    with pytest.raises(ValueError, match=r"no item '01.bce'"):
+        check("01.bce", None)
+    with pytest.raises(ValueError, match="no exercises for lesson '99'"):
+        check("99.x", None)
+
+
+def test_calls_know_no_answer():
+    """The part that goes into the sandbox must not import the part that stays out."""
+    for module in (calls, *(inspect.getmodule(item.call) for item in ITEMS)):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            names = [a.name for a in getattr(node, "names", [])] + [getattr(node, "module", "")]
+            assert not any("items" in str(name) for name in names)
