@@ -7,12 +7,13 @@ It is meant to be read, in this order; a module imports only from those above it
 3. `datasets`        fetch, verify, load, split; the sealed test set
 4. `batching`        tokenise, pad, bucket by length, collate
 5. `models`          the embedded encoder and its heads, parameter counts
-6. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
-7. `checkpoints`     files from which a killed run continues
-8. `training`        `train_one_epoch`, `evaluate`, `fit`
-9. `plotting`        records and arrays to matplotlib axes
-10. `doctor`         is this machine ready for the lessons?
-11. `__main__`       the `course` command
+6. `transformer`     BERT from scratch, and the public weights to fill it
+7. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
+8. `checkpoints`     files from which a killed run continues
+9. `training`        `train_one_epoch`, `evaluate`, `fit`
+10. `plotting`       records and arrays to matplotlib axes
+11. `doctor`         is this machine ready for the lessons?
+12. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
