@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from course_utils.batching import TokenizedDataset, collate, eval_loader, train_loader
 from course_utils.datasets import load_corpus, split, targets
@@ -52,9 +53,14 @@ def train_with_fit(data: TokenizedDataset, seed: int) -> tuple[nn.Module, float]
     return model, history.epochs[0].examples / (ends[0] - start)
 
 
-def train_with_trainer(
-    data: TokenizedDataset, seed: int, sampling: str
-) -> tuple[nn.Module, float]:
+def mean_loss(
+    outputs: SequenceClassifierOutput, labels: torch.Tensor, num_items_in_batch: int | None = None
+) -> torch.Tensor:
+    """Return the cross-entropy; `Trainer` asks for it by these argument names."""
+    return nn.functional.cross_entropy(outputs.logits, labels)
+
+
+def train_with_trainer(data: TokenizedDataset, seed: int, sampling: str) -> tuple[nn.Module, float]:
     """Train one epoch with `Trainer`; return the model and examples per second."""
     tokenizer = load_tokenizer()
     model = load_classifier(2, seed=seed, attention="sdpa")  # what from_pretrained chooses
@@ -74,10 +80,18 @@ def train_with_trainer(
             seed=seed,
             report_to="none",
             save_strategy="no",
+            dataloader_pin_memory=False,
             disable_tqdm=True,
             logging_strategy="no",
         )
-        trainer = Trainer(model, arguments, train_dataset=rows, processing_class=tokenizer)
+        trainer = Trainer(
+            model,
+            arguments,
+            train_dataset=rows,
+            processing_class=tokenizer,
+            compute_loss_func=mean_loss,
+        )
+        trainer.remove_callback(PrinterCallback)
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start

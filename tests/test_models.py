@@ -61,11 +61,11 @@ def test_the_embedded_encoder_is_found_without_importing_its_package():
 
 
 def test_it_is_the_bert_the_course_describes(classifier):
-    config = classifier.config
+    config = classifier.encoder.config
     assert config.model_type == "bert"
     assert (config.num_hidden_layers, config.hidden_size) == (6, 384)
     assert (config.num_attention_heads, config.vocab_size) == (12, 30_522)
-    assert count_parameters(classifier.bert) == 22_713_216
+    assert count_parameters(classifier.encoder) == 22_713_216
     assert len(load_tokenizer()) == 30_522
 
 
@@ -127,7 +127,7 @@ def test_the_seed_decides_the_head_and_only_the_head(classifier):
         is_head = name == "classifier.weight"  # its bias starts at zero
         assert torch.equal(weight, other.state_dict()[name]) != is_head, name
     spread = classifier.classifier.weight.std().item()
-    assert spread == pytest.approx(classifier.config.initializer_range, rel=0.15)
+    assert spread == pytest.approx(classifier.encoder.config.initializer_range, rel=0.15)
 
 
 def test_loading_leaves_every_global_generator_alone():
@@ -157,7 +157,7 @@ def test_dropout_is_what_was_asked_for():
     none, much = load_classifier(2, dropout=0.0), load_classifier(2, dropout=0.5)
     for model, p in ((none, 0.0), (much, 0.5)):
         assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {p}
-        assert model.config.attention_probs_dropout_prob == p
+        assert model.encoder.config.attention_probs_dropout_prob == p
 
 
 def test_loading_is_quiet_and_restores_how_loud_transformers_was(capfd):
@@ -177,7 +177,7 @@ def test_loading_is_quiet_and_restores_how_loud_transformers_was(capfd):
 
 def logits(model, batch, *, mask: bool = True) -> torch.Tensor:
     with torch.no_grad():
-        attention_mask = batch.attention_mask if mask else None
+        attention_mask = batch.attention_mask if mask else torch.ones_like(batch.input_ids)
         return model(input_ids=batch.input_ids, attention_mask=attention_mask).logits
 
 
@@ -202,15 +202,15 @@ def test_what_stands_on_the_padding_does_not_matter(classifier, reviews):
 def test_both_ways_to_compute_attention_agree(classifier, reviews):
     batch = collate([reviews[i] for i in range(8)])
     fused = load_classifier(2, attention="sdpa")
-    assert fused.config._attn_implementation == "sdpa"
-    assert classifier.config._attn_implementation == "eager"
+    assert fused.encoder.config._attn_implementation == "sdpa"
+    assert classifier.encoder.config._attn_implementation == "eager"
     torch.testing.assert_close(logits(fused, batch), logits(classifier, batch), atol=1e-5, rtol=0)
 
 
 def test_the_encoder_alone_is_the_classifier_s(classifier):
     encoder = load_encoder()
     assert not encoder.training
-    theirs = classifier.bert.state_dict()
+    theirs = classifier.encoder.state_dict()
     assert all(torch.equal(w, theirs[name]) for name, w in encoder.state_dict().items())
 
 
