@@ -90,6 +90,17 @@ def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> 
     return ax
 
 
+def plot_attention(weights: np.ndarray, tokens: Sequence[str], ax: Axes) -> Axes:
+    """Draw attention weights (T, T): row i says how token i distributes its attention."""
+    ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
+    places = range(len(tokens))
+    ax.set_xticks(places, tokens, rotation=90)
+    ax.set_yticks(places, tokens)
+    ax.set(xlabel="is looked at (key)", ylabel="looks (query)")
+    ax.grid(False)
+    return ax
+
+
 def plot_map(
     boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]], ax: Axes
 ) -> Axes:
