@@ -472,7 +472,7 @@ def test_a_good_lesson_breaks_no_rule():
         (self_check, lesson(tail=GOOD_TAIL.replace(" So. ", ""))),
         (shows_claims, lesson(code("print('claim(x)')"))),
         (short_cells, lesson(code("x = 1\n" * 26))),
-        (short_cells, lesson(code("x = 1\n" * 46, tags=["library:course_utils.a.b"]))),
+        (short_cells, lesson(code("x = 1\n" * 46, "library:course_utils.a.b"))),
         (prose_before_code, lesson(code("x = 1"), code("y = 2"))),
         (prose_before_code, new_notebook(cells=[code("claim(1, 'first of all')")])),
         (prose_before_code, lesson(code("x = 1"), " ", code("y = 2"))),
