@@ -459,6 +459,8 @@ def fit(
             if on_epoch_end:
                 on_epoch_end(history.epochs[-1])
         if run and (step % save_every == 0 or step == total or history.stopped_early):
+            if writer:
+                writer.flush()  # the log reaches as far as the checkpoint, whatever happens next
             state = {name: part.state_dict() for name, part in stateful.items()}
             run.save_last(state | {"history": asdict(history)})
         return history.stopped_early

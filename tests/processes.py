@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 METHODS = multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if "forkserver" in METHODS else "spawn")
 if "forkserver" in METHODS:
-    CONTEXT.set_forkserver_preload(["course_utils.training", "tests.tiny"])
+    CONTEXT.set_forkserver_preload(["pytest", "course_utils.training", "tests.tiny"])
 KILLED = -signal.SIGKILL if hasattr(signal, "SIGKILL") else 9  # what Windows calls it
 
 
