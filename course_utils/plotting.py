@@ -134,10 +134,11 @@ def plot_map(
         (tail,), (head,) = found
         line = {"arrowstyle": "-|>", "color": "#444444", "shrinkA": 2, "shrinkB": 2}
         line |= {"patchA": drawn[tail].get_bbox_patch(), "patchB": drawn[head].get_bbox_patch()}
-        ax.annotate("", boxes[head], xytext=boxes[tail], arrowprops=line, zorder=1)
+        # Drawn after the boxes: where an arrow ends depends on how large its box came out.
+        ax.annotate("", boxes[head], xytext=boxes[tail], arrowprops=line, zorder=3)
         x, y = np.mean([boxes[tail], boxes[head]], axis=0)
         if words:
-            ax.text(x, y, words, fontsize=8, style="italic", bbox=ground, **centred)
+            ax.text(x, y, words, fontsize=8, style="italic", bbox=ground, zorder=4, **centred)
     ax.set(xlim=(0, 100), ylim=(0, 100))
     ax.axis("off")
     return ax
