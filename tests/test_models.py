@@ -20,12 +20,14 @@ from course_utils.datasets import DataError
 from course_utils.models import (
     ENCODER_PACKAGE,
     ENCODER_VARIABLE,
+    SentenceClassifier,
     count_parameters,
     encoder_path,
     freeze,
     load_classifier,
     load_encoder,
     load_tokenizer,
+    mean_pool,
 )
 from tests import tiny
 
@@ -151,6 +153,30 @@ def test_logits_have_one_column_per_output(reviews, num_outputs):
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     assert logits.shape == (4, num_outputs)
     assert not model.training
+
+
+def test_no_output_is_no_head():
+    with pytest.raises(ValueError, match="num_outputs must be at least 1, got 0"):
+        SentenceClassifier(tiny.model().bert, 0)
+
+
+def test_a_sentence_is_the_mean_of_its_tokens_one_by_one():
+    hidden, lengths = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0)), (5, 2, 1)
+    mask = torch.tensor([[1] * n + [0] * (5 - n) for n in lengths])
+    expected = torch.stack([hidden[i, :n].mean(dim=0) for i, n in enumerate(lengths)])
+    torch.testing.assert_close(mean_pool(hidden, mask), expected)
+    half = mean_pool(hidden.bfloat16(), mask)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, atol=0.02, rtol=0.02)
+
+
+def test_the_classifier_is_encoder_mean_and_one_linear_layer(classifier, reviews):
+    batch = collate([reviews[i] for i in range(4)])
+    with torch.no_grad():
+        hidden = classifier.encoder(batch.input_ids, batch.attention_mask).last_hidden_state
+        pooled = mean_pool(hidden, batch.attention_mask)
+        expected = pooled @ classifier.classifier.weight.T + classifier.classifier.bias
+    torch.testing.assert_close(logits(classifier, batch), expected)
 
 
 def test_dropout_is_what_was_asked_for():
