@@ -80,6 +80,7 @@ def train_with_trainer(data: TokenizedDataset, seed: int, sampling: str) -> tupl
             seed=seed,
             report_to="none",
             save_strategy="no",
+            label_names=["labels"],
             dataloader_pin_memory=False,
             disable_tqdm=True,
             logging_strategy="no",
