@@ -8,12 +8,14 @@ It is meant to be read, in this order; a module imports only from those above it
 4. `batching`        tokenise, pad, bucket by length, collate
 5. `models`          the embedded encoder and its heads, parameter counts
 6. `transformer`     BERT from scratch, and the public weights to fill it
-7. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
-8. `checkpoints`     files from which a killed run continues
-9. `training`        `train_one_epoch`, `evaluate`, `fit`
-10. `plotting`       records and arrays to matplotlib axes
-11. `doctor`         is this machine ready for the lessons?
-12. `__main__`       the `course` command
+7. `pretraining`    text that asks its own questions, and a model that answers them
+8. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
+9. `checkpoints`     files from which a killed run continues
+10. `training`        `train_one_epoch`, `evaluate`, `fit`
+11. `plotting`       records and arrays to matplotlib axes
+12. `doctor`         is this machine ready for the lessons?
+13. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+14. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -1,4 +1,4 @@
-"""The `course` command: ``course doctor``, ``course data``.
+"""The `course` command: ``course doctor``, ``course data``, ``course grade``.
 
 Also ``python -m course_utils``. The exit code is 0 when all is well, 1 when something is
 not (one line on standard error says what), 2 for a command that cannot be understood.
@@ -52,6 +52,27 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
+def grade(options: argparse.Namespace) -> int:
+    """Grade what a class handed in."""
+    from course_utils.grading.command import run
+
+    try:
+        return run(options)
+    except ValueError as error:  # what was asked for is not there
+        raise RuntimeError(error) from None
+
+
+GRADE_CODES = """\
+exit codes:
+  0    every submission was graded, and each is ok or failed
+  1    nothing was graded: no sandbox, no submissions, a folder that cannot be written
+  2    the command cannot be understood
+  3    all was graded, and some rows need a look: timeout, crashed, out of memory, corrupt,
+       missing or tampered
+  130  interrupted; the same command goes on from there
+"""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; each subcommand names the function that runs it."""
     parser = argparse.ArgumentParser(prog="course", description="Fine-Tuning From Scratch")
@@ -72,7 +93,47 @@ def make_parser() -> argparse.ArgumentParser:
     )
     either.add_argument("--list", action="store_true", help="list only, fetch nothing")
     command.set_defaults(run=data)
+
+    command = commands.add_parser(
+        "grade",
+        help="grade what a class handed in",
+        epilog=GRADE_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_grade_arguments(command)
+    command.set_defaults(run=grade)
     return parser
+
+
+def add_grade_arguments(command: argparse.ArgumentParser) -> None:
+    """Describe the arguments of ``course grade``."""
+    add = command.add_argument
+    add("submissions", type=Path, help="a folder, or a zip file from a learning platform")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--lesson", metavar="NN", help="such as 01")
+    which.add_argument("--all", action="store_true", help="every lesson that has exercises")
+    add("--out", type=Path, required=True, metavar="DIR", help="where the reports go")
+    add("--student", action="append", metavar="NAME", help="only this one (may be repeated)")
+    add("--roster", type=Path, metavar="CSV", help="who should have handed in: the first column")
+    add("--seed", type=int, help="of the hidden cases; if not given: drawn once, kept in DIR")
+    add("--timeout", type=positive, default=120.0, metavar="S", help="for one submission")
+    add("--memory", type=positive, default=3.0, metavar="GB", help="for one submission")
+    add("--jobs", type=int, metavar="N", help="submissions at a time; default: one per core")
+    add("--dask", default="", metavar="ADDRESS", help="grade on the workers of a Dask cluster")
+    add("--dry-run", action="store_true", help="list what would be graded; run and write nothing")
+    add(
+        "--no-sandbox",
+        action="store_true",
+        help="run student code unprotected, with your rights: only what you would run yourself",
+    )
+
+
+def positive(text: str) -> float:
+    """Return a number above zero."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ In a notebook: ``from course_utils.grading import check``. Reading order:
 8. `sandbox`      the walls around the runner
 9. `grade`        from submissions to results
 10. `reports`     from results to tables and feedback pages
+11. `command`     ``course grade``
 """
 
 from course_utils.grading.checks import CheckFailed, check
