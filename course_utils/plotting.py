@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_utils.imbalance import ThresholdTable
 from course_utils.metrics import Interval
 from course_utils.training import History
 
@@ -87,6 +88,35 @@ def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> 
     ax.errorbar(values, places, xerr=np.abs(ends.T - values), fmt="o", capsize=4)
     ax.set_yticks(places, names)
     ax.set(xlabel=xlabel, ylim=(-0.5, len(names) - 0.5))
+    return ax
+
+
+def plot_thresholds(table: ThresholdTable, ax: Axes, *, threshold: float | None = None) -> Axes:
+    """Draw precision, recall and F1 against the threshold, and a line where it is set."""
+    for name in ("precision", "recall", "f1"):
+        ax.plot(table.thresholds[:-1], getattr(table, name)[:-1], label=name.replace("f1", "F1"))
+    if threshold is not None:
+        ax.axvline(threshold, color="#444444", linestyle="--", linewidth=1)
+    ax.set(xlabel="threshold on the probability", ylabel="score", xlim=(0, 1), ylim=(0, 1))
+    ax.legend()
+    return ax
+
+
+def plot_costs(
+    table: ThresholdTable, ax: Axes, *, misses: Sequence[float], false_alarm: float = 1.0
+) -> Axes:
+    """Draw the cost per row against the threshold, one curve for each price of a miss.
+
+    A dot marks the cheapest threshold of each curve. Flagging nobody is the right end.
+    """
+    rows = table.caught[0] + table.missed[0] + table.false_alarms[0]
+    ends = np.append(table.thresholds[:-1], 1.0)
+    for miss in misses:
+        cost = table.cost(miss, false_alarm) / rows
+        (line,) = ax.plot(ends, cost, label=f"{miss:g}")
+        ax.plot(ends[cost.argmin()], cost.min(), "o", color=line.get_color())
+    ax.set(xlabel="threshold on the probability", ylabel="cost per row", xlim=(0, 1))
+    ax.legend(title="price of a miss")
     return ax
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from course_utils.imbalance import (
     undersample,
     undo_weight,
 )
+from course_utils.plotting import plot_costs, plot_thresholds
 
 
 def labels_with(counts: list[int], seed: int = 0) -> np.ndarray:
@@ -298,3 +300,22 @@ def test_the_cost_threshold_is_the_cheapest_one():
 def test_impossible_costs_are_refused(costs):
     with pytest.raises(ValueError, match="costs must be at least 0"):
         cost_threshold(*costs)
+
+
+# --- the dial ---------------------------------------------------------------------------------
+
+
+def test_the_dial_draws_the_table():
+    table = threshold_table(np.array([1, 0, 1, 0, 0]), np.array([0.9, 0.7, 0.5, 0.3, 0.1]))
+    figure, (left, right) = plt.subplots(1, 2)
+    assert plot_thresholds(table, left, threshold=0.5) is left
+    precision, recall, f1, line = left.get_lines()
+    assert precision.get_ydata() == pytest.approx([2 / 5, 2 / 4, 2 / 3, 1 / 2, 1])
+    assert recall.get_ydata() == pytest.approx([1, 1, 1, 0.5, 0.5])
+    assert f1.get_ydata().max() == pytest.approx(4 / 5)
+    assert list(line.get_xdata()) == [0.5, 0.5]
+    assert plot_costs(table, right, misses=[3]) is right
+    curve, cheapest = right.get_lines()
+    assert curve.get_ydata() == pytest.approx([3 / 5, 2 / 5, 1 / 5, 4 / 5, 3 / 5, 6 / 5])
+    assert (cheapest.get_xdata()[0], cheapest.get_ydata()[0]) == pytest.approx((0.5, 1 / 5))
+    plt.close(figure)
