@@ -8,7 +8,7 @@ It is meant to be read, in this order; a module imports only from those above it
 4. `batching`        tokenise, pad, bucket by length, collate
 5. `models`          the embedded encoder and its heads, parameter counts
 6. `transformer`     BERT from scratch, and the public weights to fill it
-7. `pretraining`    text that asks its own questions, and a model that answers them
+7. `pretraining`     text that asks its own questions, and a model that answers them
 8. `metrics`         typed results over scikit-learn and SciPy, bootstrap intervals
 9. `checkpoints`     files from which a killed run continues
 10. `training`        `train_one_epoch`, `evaluate`, `fit`
