@@ -558,8 +558,9 @@ def test_the_same_seed_gives_the_same_run_and_progress_does_not_matter(capsys):
 def test_a_loss_that_is_no_number_ends_fit_and_its_bar(capsys):
     train, validation = tiny.loaders(target="rating")
     train.dataset.labels[:] = np.nan
-    with pytest.raises(FloatingPointError, match="the loss became nan"):
+    with pytest.raises(FloatingPointError, match="the loss became nan") as raised:
         fit(tiny.model(1), train, validation, rating_loss, device=CPU)
+    assert raised.tb, "which keeps the bar alive, so that only `fit` can have closed it"
     assert capsys.readouterr().out.endswith("\n")
 
 
