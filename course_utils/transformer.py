@@ -7,7 +7,7 @@ transformers' hidden states. With ``causal=True`` the same stack is a GPT-style 
 `Config` values of your own it starts from random weights: lesson 04 does both.
 
 Shapes, at the end of a line, in the course's symbols: B batch, T tokens, D hidden size,
-H heads, C classes.
+H heads.
 
 Left out on purpose: fused attention kernels (which give no weights to look at), the cache
 of keys and values for generating, and every variant of the block since 2019.
@@ -299,13 +299,16 @@ class Output:
     attention : tuple of L Tensors of shape (B, H, T, T)
         The weights of each block; row: query, column: key.
     pooled : Tensor of shape (B, D), optional
-    logits : Tensor of shape (B, C), optional
     """
 
     hidden: tuple[Tensor, ...]
     attention: tuple[Tensor, ...]
     pooled: Tensor | None = None
-    logits: Tensor | None = None
+
+    @property
+    def last_hidden_state(self) -> Tensor:
+        """The last of `hidden`, (B, T, D), under the name transformers gives it."""
+        return self.hidden[-1]
 
 
 class Transformer(nn.Module):
@@ -332,11 +335,14 @@ class Transformer(nn.Module):
 
 
 class Bert(nn.Module):
-    """The encoder, and a pooler that makes one vector of the text from its first token."""
+    """The encoder, and a pooler that makes one vector of the text from its first token.
+
+    It can take the place of transformers' encoder in `models.SentenceClassifier`.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.encoder = Transformer(config)
+        self.config, self.encoder = config, Transformer(config)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
         initialise(self.pooler)
 
@@ -345,24 +351,8 @@ class Bert(nn.Module):
     ) -> Output:
         """Return hidden states, attention weights, and one vector per text (B, D)."""
         output = self.encoder(input_ids, attention_mask, segment_ids)
-        first = output.hidden[-1][:, 0]  # (B, D), the vector of [CLS]
+        first = output.last_hidden_state[:, 0]  # (B, D), the vector of [CLS]
         return replace(output, pooled=self.pooler(first).tanh())
-
-
-class Classifier(nn.Module):
-    """A BERT with a linear head; its output has ``logits``, as `training.forward` wants."""
-
-    def __init__(self, bert: Bert, num_outputs: int) -> None:
-        super().__init__()
-        config = bert.encoder.config
-        self.bert, self.dropout = bert, nn.Dropout(config.dropout)
-        self.head = nn.Linear(config.hidden_size, num_outputs)
-        initialise(self.head)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Output:
-        """Return everything `Bert` does, and logits (B, num_outputs)."""
-        output = self.bert(input_ids, attention_mask)
-        return replace(output, logits=self.head(self.dropout(output.pooled)))
 
 
 # --- weights ------------------------------------------------------------------------------
@@ -408,7 +398,7 @@ def load_weights(bert: Bert, tensors: Mapping[str, Tensor]) -> None:
     KeyError
         If a weight of ours is not among the tensors.
     """
-    names, state = checkpoint_names(bert.encoder.config), {}
+    names, state = checkpoint_names(bert.config), {}
     for ours in bert.state_dict():
         part, kind = ours.rsplit(".", 1)  # kind: weight or bias
         state[ours] = tensors[f"{names[part]}.{kind}"]

@@ -16,11 +16,15 @@ from transformers import BertConfig, BertForPreTraining, BertModel
 
 from course_utils import transformer
 from course_utils.batching import TokenizedDataset, collate
-from course_utils.models import count_parameters, load_encoder, load_tokenizer
+from course_utils.models import (
+    SentenceClassifier,
+    count_parameters,
+    load_encoder,
+    load_tokenizer,
+)
 from course_utils.training import fit, make_optimizer
 from course_utils.transformer import (
     Bert,
-    Classifier,
     Config,
     LayerNorm,
     Transformer,
@@ -143,8 +147,8 @@ def test_gradients_are_theirs_and_reach_every_weight(theirs):
 
 
 def test_fine_tunes_along_the_same_curve():
-    theirs = tiny.model(dropout=0.0)
-    settings = theirs.config
+    theirs = SentenceClassifier(BertModel(tiny.model(dropout=0.0).config), 2, dropout=0.0)
+    settings = theirs.encoder.config
     config = Config(
         vocab_size=settings.vocab_size,
         hidden_size=settings.hidden_size,
@@ -154,19 +158,19 @@ def test_fine_tunes_along_the_same_curve():
         max_tokens=settings.max_position_embeddings,
         dropout=0.0,
     )
-    ours = Classifier(Bert(config), 2)
-    load_weights(ours.bert, theirs.bert.state_dict())
-    ours.head.load_state_dict(theirs.classifier.state_dict())
+    ours = SentenceClassifier(Bert(config), 2, dropout=0.0)
+    load_weights(ours.encoder, theirs.encoder.state_dict())
+    ours.classifier.load_state_dict(theirs.classifier.state_dict())
     arguments = {"epochs": 2, "lr": 1e-3, "progress": False, "device": torch.device("cpu")}
     curves = [[s.loss for s in fit(m, *tiny.loaders(), **arguments).steps] for m in (theirs, ours)]
     assert len(curves[0]) == 14
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
-    assert abs(curves[0][-1] - curves[0][0]) > 1e-3  # it is not the same because nothing moved
+    assert abs(curves[0][-1] - curves[0][0]) > 1e-3  # not equal because nothing moved
 
 
 def test_learns_one_batch_by_heart():
     torch.manual_seed(0)
-    model = Classifier(Bert(CONFIG), 2).train()
+    model = SentenceClassifier(Bert(CONFIG), 2, dropout=0.0).train()
     optimizer = make_optimizer(model, lr=1e-2)
     labels = torch.tensor([0, 1])
     for _ in range(60):
@@ -289,7 +293,7 @@ def test_gelu_is_pytorchs_also_far_out():
 
 def test_a_fresh_model_has_berts_random_start():
     torch.manual_seed(0)
-    model = Classifier(Bert(replace(CONFIG, vocab_size=2000, hidden_size=48)), 2)
+    model = SentenceClassifier(Bert(replace(CONFIG, vocab_size=2000, hidden_size=48)), 2)
     for name, value in model.named_parameters():
         if "norm" in name:
             assert value.eq(1 if name.endswith("weight") else 0).all(), name
@@ -297,7 +301,7 @@ def test_a_fresh_model_has_berts_random_start():
             assert value.eq(0).all(), name
         elif value.numel() > 500:
             assert value.std().item() == pytest.approx(0.02, rel=0.15), name
-    assert (model(IDS, MASK).logits.softmax(dim=-1) - 0.5).abs().max() < 0.1
+    assert (model.eval()(IDS, MASK).logits.softmax(dim=-1) - 0.5).abs().max() < 0.2
 
 
 def test_dropout_is_drawn_in_training_and_only_there():
