@@ -325,7 +325,7 @@ def fit(
     max_norm: float = 1.0,
     optimizer: torch.optim.Optimizer | None = None,
     precision: Precision = "auto",
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     validate_every: int | None = None,
     should_stop: Callable[[Sequence[EvalRecord]], bool] | None = None,
     on_epoch_end: Callable[[EpochRecord], None] | None = None,
@@ -399,7 +399,7 @@ def fit(
     sampler = train_loader.batch_sampler
     if not isinstance(sampler, EpochSampler):
         raise ValueError("train_loader needs an EpochSampler: build it with batching.train_loader")
-    device = device or pick_device()
+    device = torch.device(device) if device else pick_device()
     model.to(device)
     optimizer = optimizer or make_optimizer(model, lr, weight_decay)
     steps_per_epoch = -(-len(sampler) // accumulate)
