@@ -1,0 +1,281 @@
+"""From a folder to a table: partial credit, resuming, the same bytes, the command, a cluster."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from course_utils.grading import grade, sandbox
+from course_utils.grading.grade import Settings, grade_all, grade_one
+from course_utils.grading.items import load_items
+from course_utils.grading.reports import feedback_page, write_reports
+from course_utils.grading.sandbox import Limits
+from course_utils.grading.submissions import Submission, collect
+from tests.grading.hostile import EXERCISE, ROOT, SOLUTION, STUBS, notebook
+from tools.notebooks import code_cells, read_notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
+SETTINGS = Settings(seed=77, limits=Limits(seconds=240))
+BCE = "def bce_gradient(logits, labels):\n    return (1 / (1 + np.exp(-logits)) - labels)"
+
+
+def submission(*cells: str, student: str = "ada") -> Submission:
+    return Submission(student, "01", "01_gradients.ipynb", notebook(STUBS, *cells))
+
+
+def points(result):
+    return {item.name.split(".")[1]: item.points for item in result.items}
+
+
+def diagnoses(result):
+    return {item.name.split(".")[1]: item.diagnosis for item in result.items}
+
+
+@pytest.mark.parametrize("lesson", [p.name for p in sorted(EXERCISE.parent.glob("*.ipynb"))])
+def test_solutions_full_marks_untouched_none(lesson):
+    number = lesson[:2]
+    solved, untouched = (
+        grade_one(Submission("ada", number, lesson, (folder / lesson).read_bytes()), SETTINGS)
+        for folder in (SOLUTION.parent, EXERCISE.parent)
+    )
+    assert (solved.score, solved.status, solved.detail) == (solved.most, "ok", "")
+    assert solved.most == sum(item.points for item in load_items(number))
+    assert (untouched.score, untouched.status) == (0, "ok")
+
+
+def test_an_error_in_one_item_does_not_lose_the_others():
+    result = grade_one(
+        submission(
+            "1 / 0",
+            BCE + " / len(logits)",
+            "def log_sum_exp(logits): return logits.no_such_thing",
+            "def softmax_gradient(logits, labels):\n    while True: pass",
+            "this is not Python",
+            "%matplotlib inline\n!ls\nx = 3",
+            "def finite_difference(f, x, epsilon): raise NotImplementedError",
+            "assert x == 3",
+        ),
+        Settings(seed=77, limits=Limits(seconds=240)),
+    )
+    assert points(result)["bce_gradient"] == 2
+    assert result.score == 2
+    assert result.status == "timeout"  # the loop
+    assert diagnoses(result) == {
+        "bce_gradient": "",
+        "log_sum_exp": "error",
+        "softmax_gradient": "timeout",
+        "finite_difference": "not_attempted",
+        "Value": "not_attempted",
+        "train": "not_defined",
+    }
+    assert [error.split(":")[0] for error in result.cell_errors] == [
+        "In code cell 2",
+        "In code cell 6",
+    ]
+    page = feedback_page(result)
+    assert "ZeroDivisionError: division by zero\ncell 2, line 1: 1 / 0" in page
+    assert "no_such_thing" in page
+    assert "does it end?" in page
+
+
+def test_the_diagnosis_reaches_the_feedback():
+    result = grade_one(submission(BCE), SETTINGS)
+    assert diagnoses(result)["bce_gradient"] == "missing_mean"
+    assert "too large by a factor of B" in feedback_page(result)
+
+
+def test_known_wrong_variants_lose_exactly_their_item():
+    """A whole notebook with one item spoiled, through the sandbox."""
+    cells = [cell.source for cell in code_cells(read_notebook(SOLUTION))]
+    wrong = "def log_sum_exp(logits): return np.log(np.exp(logits).sum(axis=1))"
+    result = grade_one(Submission("ada", "01", "x.ipynb", notebook(*cells, wrong)), SETTINGS)
+    assert {name for name, n in points(result).items() if n == 0} == {"log_sum_exp"}
+    assert diagnoses(result)["log_sum_exp"] == "unstable"
+    assert result.status == "ok"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five students, without torch, so that they take a second each."""
+    for number, student in enumerate(["ada", "bob", "carl", "dora", "eve"]):
+        path = tmp_path / "in" / student / "01_gradients.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(notebook(STUBS, *[BCE + " / len(logits)"] * (number % 2)))
+    return tmp_path
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    names = [p for p in out.rglob("*") if p.is_file() and "results/" not in f"{p.parent}/"]
+    return {str(p.relative_to(out)): p.read_bytes() for p in names}
+
+
+def write(results, out):
+    write_reports(results, out)
+    return bytes_of(out)
+
+
+def test_same_inputs_and_seed_give_the_same_bytes(folder):
+    collected = collect(folder / "in", ["01"])
+    one, two = (
+        write(grade_all(collected, SETTINGS, folder / f"r{n}", jobs=n), folder / f"out{n}")
+        for n in (1, 2)
+    )
+    assert one == two
+    rows = list(csv.DictReader(one["grades.csv"].decode().splitlines()))
+    assert [row["score"] for row in rows] == ["0", "2", "0", "2", "0"]
+    assert [row["student"] for row in rows] == ["ada", "bob", "carl", "dora", "eve"]
+    content = json.loads(one["report.json"])
+    assert content["items"][0]["solved"] == 2
+
+
+def test_interrupted_grading_goes_on_and_gives_the_same_table(folder, monkeypatch):
+    collected = collect(folder / "in", ["01"])
+    whole = write(grade_all(collected, SETTINGS, folder / "whole"), folder / "out1")
+    seen = []
+
+    def stop_after_two(result):
+        seen.append(result.student)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grade_all(collected, SETTINGS, folder / "kept", on_result=stop_after_two)
+    graded = []
+    real = grade.grade_one
+    monkeypatch.setattr(grade, "grade_one", lambda s, *a: graded.append(s.student) or real(s, *a))
+    rest = write(grade_all(collected, SETTINGS, folder / "kept"), folder / "out2")
+    assert rest == whole
+    assert not set(graded) & set(seen)
+    assert len(graded) == 3
+    graded.clear()
+    grade_all(collected, SETTINGS, folder / "kept")
+    assert graded == []
+    grade_all(collected, Settings(78, SETTINGS.limits), folder / "kept")
+    assert len(graded) == 5  # another seed, other cases
+
+
+def test_a_damaged_result_is_made_again(folder):
+    collected = collect(folder / "in", ["01"])[:1]
+    first = grade_all(collected, SETTINGS, folder / "kept")
+    [path] = (folder / "kept").glob("*.json")
+    path.write_text(path.read_text()[:50])
+    assert grade_all(collected, SETTINGS, folder / "kept") == first
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def course(*arguments: object, **keywords):
+    command = [sys.executable, "-m", "course_utils", "grade", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **keywords)
+
+
+def test_command(folder):
+    out = folder / "out"
+    dry = course(folder / "in", "--lesson", "01", "--out", out, "--dry-run")
+    assert dry.returncode == 0
+    assert dry.stdout.splitlines()[0].split("\t")[:3] == ["ada", "01", "01_gradients.ipynb"]
+    assert not out.exists()
+    one = course(folder / "in", "--lesson", "01", "--out", out, "--student", "bob")
+    assert one.returncode == 0, one.stderr
+    assert "grading" in one.stderr
+    seed = (out / "seed.txt").read_text()
+    assert (out / "seed.txt").stat().st_mode & 0o077 == 0
+    (folder / "in" / "zoe").mkdir()
+    everyone = course(folder / "in", "--all", "--out", out)
+    assert everyone.returncode == 3  # zoe handed in nothing
+    assert (out / "seed.txt").read_text() == seed
+    rows = list(csv.DictReader((out / "grades.csv").read_text().splitlines()))
+    assert {(row["student"], row["status"]) for row in rows if row["lesson"] == "01"} == {
+        *((name, "failed") for name in ("ada", "bob", "carl", "dora", "eve")),
+        ("zoe", "missing"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("nowhere", "--lesson", "01"), 1, "no such folder"),
+        (("in", "--lesson", "77"), 1, "no exercises for lesson '77'"),
+        (("in", "--lesson", "01", "--student", "zoe"), 1, "no student 'zoe'"),
+        (("empty", "--lesson", "01"), 1, "no submissions"),
+        (("in",), 2, "usage"),
+        (("in", "--lesson", "01", "--all"), 2, "usage"),
+        (("in", "--lesson", "01", "--timeout", "0"), 2, "usage"),
+    ],
+)
+def test_command_errors(folder, arguments, code, words):
+    (folder / "empty").mkdir()
+    done = course(folder / arguments[0], *arguments[1:], "--out", folder / "out")
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupt_ends_everything_at_once(folder):
+    path = folder / "in" / "ada" / "01_gradients.ipynb"
+    path.write_bytes(notebook(STUBS, "time.sleep(600)"))
+    command = [sys.executable, "-m", "course_utils", "grade", str(folder / "in"), "--lesson"]
+    command += ["01", "--out", str(folder / "out"), "--jobs", "1", "--timeout", "600"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (folder / "out" / "seed.txt").exists():  # after the probe
+        assert process.poll() is None
+        time.sleep(0.2)
+    while not (started := psutil.Process(process.pid).children()):
+        time.sleep(0.2)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "run it again to continue" in errors
+    assert "Traceback" not in errors
+    assert not [p for p in started if p.is_running() and p.status() != "zombie"]
+
+
+# -- a cluster -----------------------------------------------------------------------------------
+
+
+def test_cluster_gives_the_same_and_survives_a_killed_worker(folder):
+    distributed = pytest.importorskip("distributed")
+    collected = collect(folder / "in", ["01"])
+    alone = grade_all(collected, SETTINGS, folder / "alone")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        seen = []
+
+        def kill_one(result):
+            seen.append(result.student)
+            if len(seen) == 1:
+                victim = next(iter(cluster.workers.values()))
+                os.kill(victim.process.process.pid, signal.SIGKILL)
+
+        spread = grade_all(
+            collected,
+            SETTINGS,
+            folder / "spread",
+            dask=cluster.scheduler_address,
+            on_result=kill_one,
+        )
+    assert len(seen) == len(collected)
+    assert spread == alone
+
+
+# -- the walls, for an ordinary user --------------------------------------------------------------
+
+
+def test_the_command_line_of_an_ordinary_user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    command = sandbox.command(Limits())
+    assert "--unshare-all" in command
+    assert "setpriv" not in command
+    assert "--cap-add" not in command

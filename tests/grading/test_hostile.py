@@ -1,0 +1,319 @@
+"""A class in which most want no good, graded in one batch: no point gained, nothing harmed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from course_utils.grading import sandbox
+from course_utils.grading.checks import make_cases
+from course_utils.grading.grade import Settings, grade_all
+from course_utils.grading.items import load_items
+from course_utils.grading.reports import feedback_page, write_reports
+from course_utils.grading.sandbox import Limits
+from course_utils.grading.submissions import Submission, collect
+from tests.grading.hostile import (
+    BANK,
+    EXERCISE,
+    ROOT,
+    SOLUTION,
+    STUBS,
+    malicious_zip,
+    notebook,
+)
+
+SEED = 987_654_321
+LIMITS = Limits(seconds=120, memory_gb=2)
+IMPATIENT = Limits(seconds=12, memory_gb=2)
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
+
+
+def library_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "course_utils").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def changed(change) -> bytes:
+    content = json.loads(SOLUTION.read_text(encoding="utf-8"))
+    change(content["cells"])
+    return json.dumps(content).encode()
+
+
+def is_check(cell):
+    return "".join(cell["source"]).startswith("check(")
+
+
+def delete_checks(cells):
+    cells[:] = [cell for cell in cells if not is_check(cell)]
+
+
+def duplicate_checks(cells):
+    cells += [cell for cell in cells if is_check(cell)]
+
+
+def edit_checks(cells):
+    for cell in filter(is_check, cells):
+        cell["source"] = "print('✓')"
+
+
+@pytest.fixture(scope="module")
+def graded(walls, tmp_path_factory):
+    """The whole class: hostile and honest, and what was there to be harmed."""
+    place = tmp_path_factory.mktemp("class")
+    submissions, out = place / "submissions", place / "out"
+    canary = place / "seed.txt"
+    canary.write_text("CANARY")
+    canaries = [
+        str(p) for p in (canary, SOLUTION, ROOT / "course_utils/grading/items/lesson_01.py")
+    ]
+    canaries += [str(submissions / "an honest student" / "01_gradients.ipynb")]
+    listening = socket.create_server(("127.0.0.1", 0))
+    given = f"CANARIES, PORT = {canaries!r}, {listening.getsockname()[1]}\n"
+
+    def hand_in(student: str, raw: bytes, name: str = "01_gradients.ipynb") -> None:
+        (submissions / student).mkdir(parents=True, exist_ok=True)
+        (submissions / student / name).write_bytes(raw)
+
+    for hostile in BANK:
+        if hostile.forever:
+            continue
+        hand_in(hostile.name, notebook(STUBS + given, hostile.cell))
+    hand_in("an honest student", SOLUTION.read_bytes())
+    hand_in("zz another honest student", SOLUTION.read_bytes(), "01_gradients (1).ipynb")
+    hand_in("untouched", EXERCISE.read_bytes())
+    hand_in("empty", b"")
+    hand_in("half a file", SOLUTION.read_bytes()[:5000])
+    hand_in("noise", bytes(range(128, 256)) * 40)
+    hand_in("not an object", b"[1, 2, 3]")
+    hand_in("nested", b"[" * 100_000)
+    hand_in("fifty megabytes", b'{"cells": ["' + b"x" * 50_000_000 + b'"]}')
+    hand_in("other encoding", SOLUTION.read_text(encoding="utf-8").encode("utf-16"))
+    hand_in("deleted cells", changed(delete_checks))
+    hand_in("duplicated cells", changed(duplicate_checks))
+    hand_in("edited cells", changed(edit_checks))
+    hand_in("=cmd|' /C calc'!A0", notebook(STUBS))
+    hand_in("<script>alert(1)</script>".replace("/", "⁄"), notebook(STUBS))
+    (submissions / "nothing").mkdir()
+    (submissions / "linked").mkdir()
+    (submissions / "linked" / "01_gradients.ipynb").symlink_to(SOLUTION)
+    hand_in("visible cases only", notebook(STUBS, visible_answers()))
+    (submissions / "archive.zip").write_bytes(malicious_zip())
+    os.environ["CANARY_IN_ENVIRONMENT"] = "CANARY_IN_ENVIRONMENT"
+    before, processes = library_hash(), set(psutil.pids())
+    endless = [
+        Submission(h.name, "01", "01_gradients.ipynb", notebook(STUBS + given, h.cell))
+        for h in BANK
+        if h.forever
+    ]
+    results = [
+        *grade_all(endless, Settings(SEED, IMPATIENT), out / "results", jobs=4),
+        *grade_all(collect(submissions, ["01"]), Settings(SEED, LIMITS), out / "results", jobs=2),
+    ]
+    write_reports(results, out)
+    del os.environ["CANARY_IN_ENVIRONMENT"]
+    listening.close()
+    return {
+        "results": {result.student: result for result in results},
+        "rows": results,
+        "library_unchanged": before == library_hash(),
+        "canary": canary.read_text(),
+        "new_processes": set(psutil.pids()) - processes,
+        "out": out,
+    }
+
+
+def visible_answers() -> str:
+    """What a student who looked at the visible cases could hard-code, for the first item."""
+    item = load_items("01")[0]
+    table = {}
+    for case in make_cases(item, 0):
+        table[case.inputs["logits"].tobytes().hex()] = item.reference(**case.inputs).tolist()
+    return (
+        f"TABLE = {table!r}\ndef bce_gradient(logits, labels):\n"
+        "    return np.array(TABLE.get(logits.tobytes().hex(), np.zeros(len(logits))))\n"
+    )
+
+
+@pytest.mark.parametrize("hostile", BANK, ids=lambda hostile: hostile.name)
+def test_gains_nothing(graded, hostile):
+    result = graded["results"][hostile.name]
+    assert result.score == 0, result
+    assert result.status in hostile.statuses, result
+    page = feedback_page(result)
+    shown = page.split("</h1>")[1]
+    for words in hostile.never:
+        assert words not in shown
+
+
+def test_honest_neighbours_lose_nothing(graded):
+    for student in ("an honest student", "zz another honest student", "other encoding"):
+        result = graded["results"][student]
+        assert (result.score, result.status) == (result.most, "ok"), result
+    assert "not UTF-8" in graded["results"]["other encoding"].detail
+
+
+def test_untouched_scores_nothing_and_says_so(graded):
+    result = graded["results"]["untouched"]
+    assert (result.score, result.status) == (0, "ok")
+    assert {item.diagnosis for item in result.items} == {"not_attempted"}
+
+
+@pytest.mark.parametrize(
+    ("student", "status"),
+    [
+        ("empty", "corrupt"),
+        ("half a file", "corrupt"),
+        ("noise", "corrupt"),
+        ("not an object", "corrupt"),
+        ("nested", "corrupt"),
+        ("fifty megabytes", "corrupt"),
+        ("linked", "corrupt"),
+        ("linker", "corrupt"),
+        ("bomber", "corrupt"),
+        ("nothing", "missing"),
+    ],
+)
+def test_what_cannot_be_read_says_why(graded, student, status):
+    result = graded["results"][student]
+    assert (result.score, result.status) == (0, status)
+    assert result.detail
+
+
+@pytest.mark.parametrize("student", ["deleted cells", "duplicated cells", "edited cells"])
+def test_changed_checks_change_nothing_and_are_reported(graded, student):
+    result = graded["results"][student]
+    assert (result.score, result.status) == (result.most, "tampered")
+    assert "the check of 01.train" in result.detail
+
+
+def test_hard_coded_visible_cases_earn_nothing(graded):
+    result = graded["results"]["visible cases only"]
+    assert result.score == 0
+    assert result.items[0].only_hidden
+
+
+def test_every_submission_has_exactly_one_row(graded):
+    names = [result.student for result in graded["rows"]]
+    assert len(names) == len(set(names))
+    assert {hostile.name for hostile in BANK} < set(names)
+    lines = (graded["out"] / "grades.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + len(names)
+
+
+def test_nothing_outside_was_touched(graded):
+    assert graded["library_unchanged"]
+    assert graded["canary"] == "CANARY"
+    for path in ("/escaped", "/usr/escaped", "/etc/escaped", "/tmp/pwned"):
+        assert not Path(path).exists()
+
+
+def test_nobody_was_left_behind(graded):
+    alive = []
+    for pid in graded["new_processes"]:
+        try:
+            process = psutil.Process(pid)
+            if process.uids().real >= sandbox.FIRST_USER or "bwrap" in process.name():
+                alive.append(process)
+        except psutil.Error:
+            continue
+    assert alive == []
+
+
+def test_feedback_holds_no_hidden_case(graded):
+    """Every number of every hidden case, as Python would print it, against every page."""
+    numbers = set()
+    for item in load_items("01"):
+        visible = {str(v) for case in make_cases(item, 0) for v in _numbers(case)}
+        hidden = {str(v) for case in make_cases(item, SEED) for v in _numbers(case)}
+        numbers |= {text for text in hidden - visible if len(text) > 5}
+    assert len(numbers) > 100
+    for path in (graded["out"] / "feedback").glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        assert not [number for number in numbers if number in text], path
+
+
+def _numbers(case):
+    for value in case.inputs.values():
+        array = getattr(value, "values", value)
+        yield from getattr(array, "ravel", lambda a=array: [a])().__iter__()
+
+
+def test_names_are_harmless_in_tables_and_pages(graded):
+    table = (graded["out"] / "grades.csv").read_text(encoding="utf-8")
+    assert "\n=cmd" not in table
+    assert "'=cmd" in table
+    for page in [*graded["out"].glob("feedback/*.html"), graded["out"] / "summary.html"]:
+        assert "<script>" not in page.read_text(encoding="utf-8")
+
+
+# -- the walls themselves ------------------------------------------------------------------------
+
+
+def test_without_bubblewrap_it_refuses(monkeypatch, tmp_path):
+    real = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "bwrap" else real(name))
+    with pytest.raises(sandbox.SandboxError, match="apt install bubblewrap"):
+        sandbox.probe()
+
+
+def test_walls_with_a_hole_are_noticed(monkeypatch):
+    """Leave the answers visible, or the user root: the probe must say so."""
+    whole = sandbox.command
+
+    def with_answers(limits, slot=0):
+        arguments = whole(limits, slot)
+        place = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
+        return arguments[: place - 1] + arguments[place + 1 :]
+
+    monkeypatch.setattr(sandbox, "command", with_answers)
+    with pytest.raises(sandbox.SandboxError, match="answers are visible"):
+        sandbox.probe()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give something up")
+def test_staying_root_is_noticed(monkeypatch):
+    whole = sandbox.command
+
+    def as_root(limits, slot=0):
+        arguments = whole(limits, slot)
+        start, end = arguments.index("setpriv"), arguments.index("prlimit")
+        return arguments[:start] + arguments[end:]
+
+    monkeypatch.setattr(sandbox, "command", as_root)
+    with pytest.raises(sandbox.SandboxError, match="it runs as root"):
+        sandbox.probe()
+
+
+def test_the_command_refuses_unless_told_otherwise(tmp_path):
+    (tmp_path / "in" / "ada").mkdir(parents=True)
+    (tmp_path / "in" / "ada" / "01_gradients.ipynb").write_bytes(notebook(STUBS))
+    command = [sys.executable, "-m", "course_utils", "grade", str(tmp_path / "in"), "--lesson"]
+    command += ["01", "--out", str(tmp_path / "out"), "--seed", "5"]
+    bare = tmp_path / "bin"
+    bare.mkdir()  # a PATH without bubblewrap
+    environment = os.environ | {"PATH": str(bare)}
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode == 1
+    assert "bwrap" in refused.stderr
+    assert "--no-sandbox" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
+    allowed = subprocess.run(
+        [*command, "--no-sandbox"], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+    assert allowed.returncode == 0, allowed.stderr
+    assert "UNPROTECTED" in allowed.stderr
+    assert "ada,01,0,0,0,0,0,0,0,16,failed," in (tmp_path / "out" / "grades.csv").read_text()

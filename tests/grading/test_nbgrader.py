@@ -1,0 +1,96 @@
+"""A school that has nbgrader can use the same files: it makes the same exercises, and for honest
+work the same points. (For dishonest work it does not: see the hostile bank.)"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from course_utils.grading.items import load_items
+from tests.grading.hostile import EXERCISE, SOLUTION
+from tools.notebooks import code_cells, read_notebook
+
+pytest.importorskip("nbgrader")
+pytestmark = pytest.mark.slow
+NAME = SOLUTION.stem
+
+
+def nbgrader(folder: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments, f"--course-dir={folder}"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # alembic
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory):
+    """A course of one assignment, in which a solution, the exercise, and a half are handed in."""
+    folder = tmp_path_factory.mktemp("school")
+    (folder / "nbgrader_config.py").write_text("c = get_config()\n")
+    (folder / "source" / "ps1").mkdir(parents=True)
+    shutil.copy(SOLUTION, folder / "source" / "ps1")
+    nbgrader(folder, "generate_assignment", "ps1")
+    half = read_notebook(EXERCISE)
+    solved = {cell.id: cell.source for cell in code_cells(read_notebook(SOLUTION))}
+    for cell in code_cells(half)[:5]:  # the first two items
+        cell.source = solved[cell.id]
+    for student in ("ada", "bob", "carl"):
+        place = folder / "submitted" / student / "ps1"
+        place.mkdir(parents=True)
+        if student == "carl":
+            import nbformat
+
+            nbformat.write(half, place / f"{NAME}.ipynb")
+        else:
+            shutil.copy({"ada": SOLUTION, "bob": EXERCISE}[student], place)
+    nbgrader(folder, "autograde", "ps1")
+    return folder
+
+
+def test_generate_assignment_makes_our_exercise(school):
+    theirs = read_notebook(school / "release" / "ps1" / f"{NAME}.ipynb")
+    ours = read_notebook(EXERCISE)
+    assert [c.source for c in code_cells(theirs)] == [c.source for c in code_cells(ours)]
+    for their_cell, our_cell in zip(code_cells(theirs), code_cells(ours), strict=True):
+        mark = dict(their_cell.metadata.get("nbgrader", {}))
+        mark.pop("checksum", None)
+        mark.pop("cell_type", None)
+        assert mark == our_cell.metadata.get("nbgrader", {})
+
+
+def test_autograde_gives_honest_work_the_same_points(school):
+    query = """
+        select submitted_assignment.student_id, sum(coalesce(grade.manual_score, grade.auto_score))
+        from grade
+        join submitted_notebook on grade.notebook_id = submitted_notebook.id
+        join submitted_assignment on submitted_notebook.assignment_id = submitted_assignment.id
+        group by submitted_assignment.student_id
+    """
+    with sqlite3.connect(school / "gradebook.db") as book:
+        scores = dict(book.execute(query).fetchall())
+    items = load_items("01")
+    assert scores == {
+        "ada": sum(item.points for item in items),
+        "bob": 0,
+        "carl": sum(item.points for item in items[:2]),
+    }
+
+
+def test_every_mark_is_valid_schema_3(school):
+    from nbgrader.nbgraderformat import MetadataValidator
+
+    for path in (SOLUTION, EXERCISE):
+        notebook = read_notebook(path)
+        MetadataValidator().validate_nb(notebook)
+        ids = [c.metadata.nbgrader.grade_id for c in notebook.cells if "nbgrader" in c.metadata]
+        assert len(ids) == len(set(ids))
