@@ -223,7 +223,6 @@ class Run:
                 "cases": [case.inputs for case in self.cases[stage, item.name]],
             }
             for item in self.items
-            if item.name not in self.lost  # once is enough
         ]
         session.send(dumps({"items": jobs}))
 

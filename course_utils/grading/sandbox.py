@@ -32,7 +32,6 @@ TOOLS = ("bwrap", "prlimit", "setpriv", "timeout")
 MOST_OUTPUT = 8 * MOST_BYTES  # of all messages of one submission
 FIRST_USER = 1_000_000_000  # far above real users; each sandbox of a machine has its own
 POLL_S = 0.2
-CACHE = "/course/cache"  # where the fetched reviews are, inside
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -133,14 +132,13 @@ def _file_system(limits: Limits) -> list[str]:
     arguments += [*disk, "/tmp", *disk, "/home"]
     site_packages = Path(sysconfig.get_path("purelib"))
     shown = [Path("/usr")]
-    for folder in (Path(sys.base_prefix), Path(sys.prefix), site_packages):
+    for folder in (Path(sys.base_prefix), Path(sys.prefix), site_packages, cache_folder()):
         if folder.is_dir() and not any(folder.is_relative_to(other) for other in shown):
             arguments += _visible(folder)
             shown.append(folder)
     if (site_packages / package.name).is_dir():  # with the answer book in it
         arguments += ["--tmpfs", str(site_packages / package.name)]
     arguments += ["--dir", "/course", "--chmod", "0755", "/course"]
-    arguments += ["--ro-bind-try", str(cache_folder()), CACHE]
     arguments += ["--ro-bind", str(package), f"/course/{package.name}"]
     arguments += ["--tmpfs", f"/course/{package.name}/grading/items"]
     return [*arguments, "--remount-ro", "/", "--chdir", "/home"]
@@ -156,7 +154,7 @@ def _visible(folder: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    from course_utils.datasets import CACHE_VARIABLE
+    from course_utils.datasets import CACHE_VARIABLE, cache_folder
 
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin",
@@ -170,7 +168,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
-        CACHE_VARIABLE: CACHE,
+        CACHE_VARIABLE: str(cache_folder()),
         IN_SANDBOX: "1",
     }
 
@@ -198,8 +196,7 @@ class Session:
 
     def __init__(self, limits: Limits, slot: int = 0, protected: bool = True) -> None:
         self.limits, self.ending = limits, Ending()
-        ours = {"PYTHONPATH", "COURSE_CACHE", "HOME", "PATH"}
-        outside = {k: v for k, v in _environment().items() if k not in ours}
+        environment = _environment() | ({} if protected else {"PYTHONPATH": ""})
         self.process = subprocess.Popen(
             command(limits, slot) if protected else [sys.executable, *RUNNER],
             stdin=subprocess.PIPE,
@@ -207,8 +204,7 @@ class Session:
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd="/" if protected else None,
-            # bubblewrap's own environment can be read inside, in /proc/1
-            env={"PATH": os.environ["PATH"]} if protected else os.environ | outside,
+            env=environment if protected else os.environ | environment,
         )
         self.deadline = time.monotonic() + limits.seconds + 1
 
@@ -227,8 +223,7 @@ class Session:
         out, err = self.process.stdout, self.process.stderr
         assert out is not None
         assert err is not None
-        unfinished: list[bytes] = []  # pieces of one line
-        words, total, length, last_look = b"", 0, 0, time.monotonic()
+        unfinished, words, total, last_look = bytearray(), bytearray(), 0, time.monotonic()
         with selectors.DefaultSelector() as selector:
             for pipe in (out, err):
                 os.set_blocking(pipe.fileno(), False)
@@ -242,14 +237,12 @@ class Session:
                         words = (words + data)[-4000:]
                     else:
                         total += len(data)
-                        *ends, rest = data.split(b"\n")
-                        for end in ends:
-                            yield b"".join([*unfinished, end])
-                            unfinished, length = [], 0
-                        unfinished.append(rest)
-                        length += len(rest)
+                        unfinished += data
+                        *complete, rest = unfinished.split(b"\n")
+                        unfinished = bytearray(rest)
+                        yield from (bytes(line) for line in complete)
                 now = time.monotonic()
-                if total > MOST_OUTPUT or length > MOST_BYTES:
+                if total > MOST_OUTPUT or len(unfinished) > MOST_BYTES:
                     self.ending.reason = "output"
                 elif now > self.deadline:
                     self.ending.reason = "time"

@@ -240,7 +240,7 @@ def _student(file: Found) -> tuple[str, str]:
         return _tidy(match["name"]), match["id"]
     stem = COPY.sub("", PurePosixPath(file.name).stem)
     bare = re.sub(r"(?<!\d)\d\d_[a-z]+(?:_[a-z]+)*?(?=[_-][A-Z0-9]|[-]|$)", "", stem)
-    return _tidy(bare.strip("_- ") or PurePosixPath(file.name).stem), ""
+    return _tidy(bare).strip("_- ") or _tidy(stem), ""
 
 
 def _tidy(name: str) -> str:
