@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from sklearn import metrics as sk
 
 
@@ -59,6 +61,34 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.level:.0%} interval {self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class ReliabilityBins:
+    """What was said and what was true, in K bins of probability.
+
+    Attributes
+    ----------
+    said : ndarray of shape (K,)
+        Mean probability of the bin's rows; NaN where there is none.
+    was : ndarray of shape (K,)
+        Share of ones among them; NaN where there is none.
+    counts : ndarray of shape (K,)
+        Rows in each bin.
+    """
+
+    said: np.ndarray
+    was: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Rows that only one of two models got right, and how surprising their imbalance is."""
+
+    only_first: int
+    only_second: int
+    p_value: float
 
 
 def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> ClassScores:
@@ -121,6 +151,149 @@ def rating_scores(ratings: np.ndarray, predictions: np.ndarray) -> RatingScores:
         spearman=float(stats.spearmanr(ratings, predictions).statistic),
         mean_absolute_error=float(np.abs(ratings - predictions).mean()),
     )
+
+
+# --- calibration --------------------------------------------------------------------------
+
+
+def reliability_bins(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> ReliabilityBins:
+    """Sort rows into equally wide bins of probability and compare it with what happened.
+
+    Parameters
+    ----------
+    probabilities : array of shape (N,)
+        Of label 1.
+    labels : array of shape (N,)
+        0 or 1.
+    bins : int
+        K. The edges are those of `sklearn.calibration.calibration_curve`: a probability on an
+        edge belongs to the bin below it.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a probability is not from 0 to 1, or a label is not 0 or 1.
+
+    Examples
+    --------
+    >>> found = reliability_bins(np.array([0.1, 0.3, 0.8, 0.6]), np.array([0, 1, 1, 1]), bins=2)
+    >>> found.said.round(2).tolist(), found.was.tolist(), found.counts.tolist()
+    ([0.2, 0.7], [0.5, 1.0], [2, 2])
+    """
+    probabilities, labels = _vectors(probabilities, labels)
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():  # also refuses NaN
+        raise ValueError("probabilities must be numbers from 0 to 1")
+    if not np.isin(labels, (0, 1)).all() or bins < 1:
+        raise ValueError(f"labels must be 0 or 1, and bins at least 1; got {bins} bins")
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.searchsorted(edges[1:-1], probabilities)
+    counts = np.bincount(place, minlength=bins)
+    rows = np.where(counts > 0, counts, np.nan)  # an empty bin says nothing
+    return ReliabilityBins(
+        said=np.bincount(place, probabilities, minlength=bins) / rows,
+        was=np.bincount(place, labels, minlength=bins) / rows,
+        counts=counts,
+    )
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10
+) -> float:
+    r"""Return the mean gap between what was said and what was true, weighted by rows.
+
+    $\sum_k \frac{n_k}{N} |\text{said}_k - \text{was}_k|$ over the bins of `reliability_bins`
+    (C. Guo et al., "On Calibration of Modern Neural Networks", 2017). It depends on the number
+    of bins, and grows by chance when they hold few rows: compare it at equal N and K only.
+
+    Parameters
+    ----------
+    probabilities, labels, bins
+        See `reliability_bins`. For more than two classes, give the probability of the predicted
+        class and whether it was right.
+
+    Examples
+    --------
+    >>> said, was = np.array([0.1, 0.3, 0.8, 0.6]), np.array([0, 1, 1, 1])
+    >>> round(expected_calibration_error(said, was, bins=2), 6)  # (2 x 0.3 + 2 x 0.3) / 4
+    0.3
+    """
+    found = reliability_bins(probabilities, labels, bins)
+    return float(np.nansum(found.counts * np.abs(found.said - found.was)) / found.counts.sum())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the T for which softmax(logits / T) has the lowest cross-entropy on these rows.
+
+    Above 1 it makes a model less sure of itself, below 1 surer. It changes no predicted class.
+    Fit it on validation rows (Guo et al. 2017).
+
+    Parameters
+    ----------
+    logits : array of shape (N, C)
+    labels : int array of shape (N,)
+
+    Returns
+    -------
+    float
+        From 0.01 to 100. An end of that range means that no temperature fits: every row is
+        right, or the logits know nothing.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not match or a label is not a column of the logits.
+
+    Examples
+    --------
+    >>> logits = np.array([[0.0, 2.0]] * 4)  # sure with odds e^2; right 3 times in 4, odds 3
+    >>> temperature = fit_temperature(logits, np.array([1, 1, 1, 0]))
+    >>> round(float(np.exp(2 / temperature)), 3)
+    3.0
+    """
+    logits, labels = _paired(logits, labels)
+    if logits.ndim != 2 or labels.ndim != 1 or not np.isin(labels, range(logits.shape[1])).all():
+        raise ValueError(f"need logits (N, C) and classes (N,), got {logits.shape}, {labels.shape}")
+    rows, labels = np.arange(len(labels)), labels.astype(int)
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return float(-scaled[rows, labels].mean())
+
+    limit = np.log(100)
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=(-limit, limit)).x))
+
+
+# --- two models ---------------------------------------------------------------------------
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> Disagreement:
+    """Test whether two models err equally often, on the same rows (Q. McNemar, 1947).
+
+    Rows on which both are right, or both wrong, say nothing. Of the others, each model should
+    win half by chance: an exact two-sided binomial test.
+
+    Parameters
+    ----------
+    first_right, second_right : bool arrays of shape (N,)
+        Whether each model was right about each row.
+
+    Examples
+    --------
+    >>> mcnemar(np.array([1, 1, 1, 1, 0, 1]) == 1, np.array([0, 0, 0, 0, 1, 1]) == 1)
+    Disagreement(only_first=4, only_second=1, p_value=0.375)
+    """
+    first, second = _vectors(first_right, second_right)
+    if first.dtype != bool or second.dtype != bool:
+        raise ValueError("need True where a model was right: pass predictions == labels")
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    differing = only_first + only_second
+    p_value = stats.binomtest(only_first, differing).pvalue if differing else 1.0
+    return Disagreement(only_first, only_second, float(p_value))
+
+
+# --- intervals ----------------------------------------------------------------------------
 
 
 def bootstrap_interval(

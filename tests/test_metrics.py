@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
+from sklearn.calibration import calibration_curve
 
 from course_utils.metrics import (
     Interval,
     bootstrap_interval,
     class_scores,
+    expected_calibration_error,
+    fit_temperature,
+    mcnemar,
     rating_scores,
+    reliability_bins,
     seed_interval,
 )
 
@@ -109,6 +115,115 @@ def test_logits_of_shape_n_1_do_not_silently_become_a_square():
         rating_scores(np.array([]), np.array([]))
     with pytest.raises(ValueError, match="2"):
         rating_scores(np.array([1.0]), np.array([1.0]))
+
+
+# --- calibration ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bins", [1, 5, 10, 15])
+def test_reliability_bins_are_scikit_learn_s(bins):
+    generator = np.random.default_rng(bins)
+    said = np.append(generator.random(300) ** 3, [0.0, 0.2, 0.4, 1.0])  # the edges, too
+    labels = (generator.random(304) < said).astype(int)
+    found = reliability_bins(said, labels, bins)
+    was, mean = calibration_curve(labels, said, n_bins=bins)
+    filled = found.counts > 0
+    assert found.was[filled] == pytest.approx(was)
+    assert found.said[filled] == pytest.approx(mean)
+    assert found.counts.sum() == 304
+
+
+def test_empty_bins_say_nothing():
+    found = reliability_bins(np.array([0.9, 1.0]), np.array([1, 1]), bins=3)
+    assert found.counts.tolist() == [0, 0, 2]
+    assert np.isnan([found.said[:2], found.was[:2]]).all()
+    assert expected_calibration_error(np.array([0.9, 1.0]), np.array([1, 1]), bins=3) == (
+        pytest.approx(0.05)
+    )
+
+
+def test_calibration_error_by_hand():
+    """Five rows said 0.9, three true; five said 0.2, one true: (5 x 0.3 + 5 x 0) / 10."""
+    said = np.array([0.9] * 5 + [0.2] * 5)
+    labels = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
+    assert expected_calibration_error(said, labels) == pytest.approx(0.15)
+    # in one bin the errors cancel: 0.55 said, 0.4 true
+    assert expected_calibration_error(said, labels, bins=1) == pytest.approx(0.15)
+    assert expected_calibration_error(np.array([0.9, 0.1]), np.array([0, 1]), bins=1) == 0
+    assert expected_calibration_error(np.array([0.9, 0.1]), np.array([0, 1])) == pytest.approx(0.9)
+
+
+def test_true_probabilities_are_calibrated_and_sharpened_ones_are_not():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=1.5, size=20_000)
+    said = 1 / (1 + np.exp(-logits))
+    labels = (generator.random(20_000) < said).astype(int)
+    assert expected_calibration_error(said, labels) < 0.012
+    assert expected_calibration_error(1 / (1 + np.exp(-3 * logits)), labels) > 0.08
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
+def test_temperature_undoes_a_factor_on_the_logits(classes, factor):
+    generator = np.random.default_rng(classes)
+    logits = generator.normal(scale=2, size=(20_000, classes))
+    chance = softmax(logits, axis=1).cumsum(axis=1)
+    labels = (generator.random((20_000, 1)) > chance).sum(axis=1)
+    assert fit_temperature(factor * logits, labels) == pytest.approx(factor, rel=0.05)
+
+
+def test_no_other_temperature_is_better():
+    generator = np.random.default_rng(3)
+    labels = generator.integers(3, size=200)
+    logits = np.eye(3)[labels] + generator.normal(scale=2, size=(200, 3))
+    best = fit_temperature(logits, labels)
+
+    def loss(temperature: float) -> float:
+        return -log_softmax(logits / temperature, axis=1)[np.arange(200), labels].mean()
+
+    assert all(loss(best) <= loss(best * factor) for factor in (0.5, 0.9, 1.1, 2, 10))
+    # extreme logits neither overflow nor escape the range
+    assert 99 < fit_temperature(1e4 * logits, labels) <= 100
+    assert 0.01 <= fit_temperature(np.eye(3)[labels], labels) < 0.05
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: reliability_bins(np.array([0, 1]), np.array([0.3, 0.8])),  # the wrong way round
+        lambda: reliability_bins(np.array([0.5, 1.1]), np.array([0, 1])),
+        lambda: reliability_bins(np.array([0.5, np.nan]), np.array([0, 1])),
+        lambda: reliability_bins(np.array([0.5, 0.6]), np.array([0, 2])),
+        lambda: reliability_bins(np.array([0.5]), np.array([0, 1])),
+        lambda: reliability_bins(np.ones((2, 2)), np.ones((2, 2))),
+        lambda: expected_calibration_error(np.array([]), np.array([])),
+        lambda: expected_calibration_error(np.array([0.5]), np.array([1]), bins=0),
+        lambda: fit_temperature(np.ones(3), np.array([0, 0, 0])),
+        lambda: fit_temperature(np.ones((3, 2)), np.array([0, 1, 2])),
+        lambda: fit_temperature(np.ones((3, 2)), np.array([0, 1])),
+        lambda: mcnemar(np.array([0, 1]), np.array([1, 1])),  # predictions, not hits
+        lambda: mcnemar(np.array([True]), np.array([True, False])),
+    ],
+)
+def test_bad_input_to_calibration_and_comparison_is_refused(bad):
+    with pytest.raises(ValueError, match=r"need|must be"):
+        bad()
+
+
+# --- two models -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [(10, 2), (0, 6), (7, 7), (0, 0), (30, 51)])
+def test_mcnemar_counts_the_coin_flips(first, second):
+    """Both tails of a fair coin, summed by hand."""
+    right = np.array([True] * first + [False] * second + [True, False])
+    other = np.array([False] * first + [True] * second + [True, False])
+    found = mcnemar(right, other)
+    flips = first + second
+    tail = stats.binom.cdf(min(first, second), flips, 0.5)
+    assert (found.only_first, found.only_second) == (first, second)
+    assert found.p_value == pytest.approx(min(1.0, 2 * tail))
+    assert mcnemar(other, right).p_value == pytest.approx(found.p_value)
 
 
 # --- intervals --------------------------------------------------------------------------------
