@@ -13,10 +13,12 @@ It is meant to be read, in this order; a module imports only from those above it
 9. `checkpoints`     files from which a killed run continues
 10. `training`        `train_one_epoch`, `evaluate`, `fit`
 11. `imbalance`      class weights, focal loss, sampling, thresholds
-12. `plotting`       records and arrays to matplotlib axes
-13. `doctor`         is this machine ready for the lessons?
-14. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-15. `__main__`       the `course` command
+12. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+13. `plotting`       records and arrays to matplotlib axes
+14. `widgets`        dials to turn: ipywidgets over the plots
+15. `doctor`         is this machine ready for the lessons?
+16. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+17. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

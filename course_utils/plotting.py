@@ -131,6 +131,28 @@ def plot_attention(weights: np.ndarray, tokens: Sequence[str], ax: Axes) -> Axes
     return ax
 
 
+def plot_tokens(
+    tokens: Sequence[str], ids: Sequence[int], ax: Axes, *, line_width: int = 90
+) -> Axes:
+    """Draw tokens as boxes over their ids, in lines; pieces of one word share its colour."""
+    row, column, word = 0, 0, 0
+    for token, number in zip(tokens, ids, strict=True):
+        width = max(len(token), len(str(number))) + 2
+        if column + width > line_width:
+            row, column = row + 1, 0
+        word += not token.startswith("##")
+        special = token.startswith("[") and token.endswith("]") and len(token) > 2
+        colour = "#E5E7E9" if special else ("#D6EAF8", "#FDEBD0")[word % 2]
+        ax.broken_barh([(column + 0.1, width - 0.2)], (row - 0.42, 0.84), facecolors=colour)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "family": "monospace"}
+        ax.text(column + width / 2, row - 0.13, token, fontsize=9, **style)
+        ax.text(column + width / 2, row + 0.22, str(number), fontsize=7, color="#444444", **style)
+        column += width
+    ax.set(xlim=(0, line_width), ylim=(max(row, 1) + 0.5, -0.5))
+    ax.axis("off")
+    return ax
+
+
 def plot_map(
     boxes: dict[str, tuple[float, float]], arrows: Sequence[tuple[str, str, str]], ax: Axes
 ) -> Axes:

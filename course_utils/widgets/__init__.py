@@ -1,0 +1,22 @@
+"""Dials to turn: ipywidgets over the course's plots.
+
+Each function returns an `Explorer`: controls with labels, which the keyboard moves, a picture that
+follows them, and a sentence that says what it shows. Where no kernel runs (GitHub, a printed page,
+a saved notebook) the same cell shows the picture of the starting position, with words for a reader
+who cannot see it. `explorer` says how; the other modules hold a lesson's widget each.
+"""
+
+from course_utils.widgets.descent import gradient_descent_stepper
+from course_utils.widgets.explorer import Explorer
+from course_utils.widgets.reading import attention_viewer, token_explorer
+from course_utils.widgets.stopping import overfitting_explorer
+from course_utils.widgets.thresholds import threshold_dial
+
+__all__ = [
+    "Explorer",
+    "attention_viewer",
+    "gradient_descent_stepper",
+    "overfitting_explorer",
+    "threshold_dial",
+    "token_explorer",
+]
