@@ -27,6 +27,7 @@ from tools.notebooks import (
     code_cells,
     find_pairs,
     problems,
+    read_notebook,
     tags,
     text_of,
 )
@@ -356,7 +357,7 @@ def test_in_step(pair):
 @pytest.mark.parametrize("rule", FOR_LESSONS, ids=name_of)
 @pytest.mark.parametrize("path", LESSONS, ids=name_of)
 def test_lesson(path, rule):
-    assert rule(nbformat.read(path, as_version=4), path) == []
+    assert rule(read_notebook(path), path) == []
 
 
 @pytest.mark.parametrize("rule", FOR_ALL, ids=name_of)

@@ -42,6 +42,7 @@ from tools.notebooks import (
     to_json,
     to_notebook,
     to_text,
+    with_colab,
     write_atomically,
 )
 
@@ -148,6 +149,7 @@ def make_exercise(solution: NotebookNode, name: str) -> NotebookNode:
         language_info={"name": "python"},
         course={"exercise": name},
     )
+    notebook = with_colab(notebook, f"exercises/{name}.ipynb")
     nbformat.validate(notebook)
     return notebook
 

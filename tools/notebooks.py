@@ -11,6 +11,10 @@ A lesson is written as MyST Markdown, ``notebooks/source/NN_topic.md``; what stu
 prose keeps the outputs. It writes the measured minutes and memory into the lesson's
 ``**Measured:**`` line. A notebook that fails leaves the files on disk as they were.
 
+Students' notebooks also get a badge and a cell for Google Colab (`with_colab`). They are in no
+source and in no hash, and are not executed here: the builder takes them off when it reads a
+notebook and puts them on when it writes one.
+
 jupytext converts, nbclient executes, nbstripout strips. What is left to this file is the order of
 things, the measurement, and making outputs the same on every machine.
 """
@@ -29,6 +33,7 @@ import sysconfig
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +56,24 @@ CORES = 2  # the machine every budget in the course is stated for
 CELL_LIMIT_S = 600
 MEASURED = re.compile(r"^\*\*Measured:\*\*.*$", re.MULTILINE)
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+COLAB_OPENS = "https://colab.research.google.com/github"
+COLAB = "colab"  # the tag of the two cells that are for Colab
+COLAB_TEXT = """\
+[![Open in Colab]({root}docs/images/open-in-colab.svg)]({badge})
+The next cell fetches the course when you are in Google Colab. Anywhere else it does nothing."""
+COLAB_CODE = """\
+from importlib.util import find_spec
+
+if find_spec("google") and find_spec("google.colab"):
+    import subprocess
+    import sys
+
+    course = "git+{address}"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", course]
+    subprocess.run(pip, check=True)
+    from course_utils.colab import prepare
+
+    prepare()"""
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 WIDGET_TEXT = "(an interactive widget: run this cell to use it)"
 # Cells whose output nbval runs but does not compare.
@@ -132,15 +155,59 @@ def to_json(notebook: NotebookNode) -> str:
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    """The notebook in a file, without the cells for Colab."""
+    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if COLAB not in tags(cell)]
+    return notebook
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    """The course's own code cells: not the one for Colab."""
+    return [c for c in notebook.cells if c.cell_type == "code" and COLAB not in tags(c)]
 
 
 def tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", []))
+
+
+# -- the cells for Colab ------------------------------------------------------------------------
+
+
+def repository(root: Path = ROOT) -> str | None:
+    """The project's address, which stands in ``pyproject.toml`` only; None without one."""
+    file = root / "pyproject.toml"
+    if not file.is_file():
+        return None
+    project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+    address: str | None = project.get("urls", {}).get("Repository")
+    return address
+
+
+def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> NotebookNode:
+    """A copy of a notebook with a badge and a cell for Colab behind its first cell.
+
+    Solutions get none: they are for instructors, who have a checkout.
+
+    Parameters
+    ----------
+    path : str
+        Where the notebook lies in the repository, such as ``notebooks/01_gradients.ipynb``.
+    """
+    copied = copy.deepcopy(notebook)
+    address = repository(root)
+    if address is None or path.startswith("solutions/"):
+        return copied
+    badge = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
+    metadata = {"tags": [COLAB]}
+    text = COLAB_TEXT.format(root="../" * path.count("/"), badge=badge)
+    cells = [
+        nbformat.v4.new_markdown_cell(text, id="colab-badge", metadata=metadata),
+        nbformat.v4.new_code_cell(
+            COLAB_CODE.format(address=address), id="colab-setup", metadata=metadata
+        ),
+    ]
+    copied.cells[1:1] = [NotebookNode(cell) for cell in cells]
+    return copied
 
 
 def code_hash(notebook: NotebookNode) -> str:
@@ -383,6 +450,10 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def _place(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
 def needs_execution(notebook: NotebookNode) -> bool:
     """True when the code changed since the last execution, or its record is incomplete."""
     counts = [cell.execution_count for cell in code_cells(notebook)]
@@ -412,8 +483,9 @@ def build(pair: Pair, root: Path = ROOT, always: bool = False) -> str:
         done = f"executed, {cost}"
     notebook = normalise(notebook, root)
     nbformat.validate(notebook)
-    content = to_json(notebook)
-    if done == "in step" and (old is None or content != to_json(old)):
+    content = to_json(with_colab(notebook, _place(pair.notebook, root), root))
+    known = pair.notebook.read_text(encoding="utf-8") if pair.notebook.exists() else None
+    if done == "in step" and content != known:
         done = "prose changed, outputs kept"
     write_atomically(pair.notebook, content)
     write_atomically(pair.source, to_text(notebook, root))
@@ -442,8 +514,9 @@ def problems(pair: Pair, root: Path = ROOT) -> list[str]:
         if failed and "raises-exception" not in tags(cell):
             found.append(f"In [{number}] holds an error and is not tagged raises-exception")
     try:
-        if to_json(normalise(notebook, root)) != pair.notebook.read_text(encoding="utf-8"):
-            found.append("its outputs are not normalised")
+        shown = with_colab(normalise(notebook, root), _place(pair.notebook, root), root)
+        if to_json(shown) != pair.notebook.read_text(encoding="utf-8"):
+            found.append("its outputs are not normalised, or its cells for Colab not the tool's")
     except BuildError as error:
         found.append(str(error))
     return found

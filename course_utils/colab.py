@@ -1,0 +1,56 @@
+"""Make a Google Colab runtime ready, and leave alone what it ships.
+
+The first code cell of every notebook installs this library there, without its dependencies, and
+calls `prepare`. Colab has PyTorch, NumPy and transformers already, matched to its GPU driver and
+partly loaded before the first cell runs. Replacing one breaks the others or asks for a restart, so
+nothing that is installed is touched: what is missing is added alone, what is too old is named.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from course_utils.doctor import Check, check_packages
+
+
+def missing_and_too_old(checks: Sequence[Check]) -> tuple[list[str], list[str]]:
+    """Return what pip is to install, and a line for each package that is too old for the course.
+
+    Examples
+    --------
+    >>> missing_and_too_old([
+    ...     Check("pooch", "failed", "not installed", 'pip install "pooch>=1.8"'),
+    ...     Check("torch", "failed", "2.5.1, the course needs >=2.6", 'pip install "torch>=2.6"'),
+    ...     Check("jupyterlab", "warning", "not installed", 'pip install "jupyterlab>=4.4"'),
+    ...     Check("numpy", "ok", "2.1.3")])
+    (['pooch>=1.8'], ['torch 2.5.1, the course needs >=2.6'])
+    """
+    failed = [check for check in checks if check.status == "failed"]
+    missing = [check for check in failed if check.detail == "not installed"]
+    old = [f"{check.name} {check.detail}" for check in failed if check not in missing]
+    return [check.remedy.split('"')[1] for check in missing], old
+
+
+def prepare() -> None:
+    """Add missing packages, fetch the data, check the encoder; say what is too old.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If pip cannot install what is missing.
+    DataError
+        If the data or the encoder cannot be had.
+    """
+    missing, old = missing_and_too_old(check_packages())
+    if missing:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
+        subprocess.run([*pip, "--disable-pip-version-check"], check=True)
+    from course_utils.datasets import fetch_archive  # needs what was just installed
+    from course_utils.models import encoder_path
+
+    fetch_archive()
+    encoder_path()
+    for line in old:
+        print(f"Too old here: {line}. It was left as it is; a lesson that needs it may fail.")
+    added = ", ".join(missing) or "nothing"
+    print(f"The course is ready. Added beside it: {added}. What Colab ships is as it was.")
