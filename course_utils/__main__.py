@@ -118,7 +118,7 @@ def add_grade_arguments(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the hidden cases; if not given: drawn once, kept in DIR")
     add("--timeout", type=positive, default=120.0, metavar="S", help="for one submission")
     add("--memory", type=positive, default=3.0, metavar="GB", help="for one submission")
-    add("--jobs", type=int, metavar="N", help="submissions at a time; default: one per core")
+    add("--jobs", type=whole, metavar="N", help="submissions at a time; default: one per core")
     add("--dask", default="", metavar="ADDRESS", help="grade on the workers of a Dask cluster")
     add("--dry-run", action="store_true", help="list what would be graded; run and write nothing")
     add(
@@ -134,6 +134,11 @@ def positive(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return value
+
+
+def whole(text: str) -> int:
+    """Return a whole number above zero."""
+    return int(positive(str(int(text))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -104,7 +104,7 @@ class Item:
     atol: float = 1e-8
     agree: Callable[[Case, Plain, Plain], bool] | None = None
     may_change: tuple[str, ...] = ()
-    seconds: float = 20.0
+    seconds: float = 10.0
 
     @property
     def lesson(self) -> str:

@@ -96,8 +96,8 @@ def _container_difference(
     expected: list | dict, got: Plain, rtol: float, atol: float
 ) -> Difference | None:
     if type(got) is not type(expected):
-        what = "a dict" if isinstance(expected, dict) else f"{len(expected)} things in a list"
-        return Difference("wrong_type", f"{what} or tuple is expected", f"got {show(got)}")
+        what = "dict" if isinstance(expected, dict) else "list or tuple"
+        return Difference("wrong_type", f"a {what} is expected", f"got {show(got)}")
     if isinstance(expected, dict):
         if sorted(expected) != sorted(got):
             return Difference("wrong_keys", "the dict has other keys", f"got {sorted(got)}")

@@ -9,31 +9,30 @@ This process never imports or executes student code. It sends cells and cases in
 and compares the plain data that comes back with references that never leave.
 """
 
+import contextlib
+import functools
 import hashlib
-import inspect
 import json
 import os
-import queue
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-
-import psutil
 
 from course_utils.grading import checks, runner
 from course_utils.grading.calls import Failure, Outcome
 from course_utils.grading.checks import VISIBLE_SEED, Case, Item, Trial, Verdict
 from course_utils.grading.items import load_items
-from course_utils.grading.sandbox import Limits, Session
+from course_utils.grading.sandbox import Ending, Limits, SandboxError, Session, probe
 from course_utils.grading.submissions import Cell, Corrupt, Submission, read_cells
 from course_utils.grading.wire import Plain, WireError, dumps, loads
 
 # References are run here, and random generators and imports are the whole process's.
 JUDGING = threading.Lock()
-VERSION = 1  # of the results; raise it, and everything is graded anew
+LOOKS = {"command.py", "reports.py"}  # they do not change a result
+STARTS = 3  # a sandbox that does not start is no student's fault
 STATUSES = (
     "ok",  # every cell ran, every item was called
     "failed",  # a cell or an item raised an exception
@@ -95,8 +94,16 @@ class Settings:
 # --- one submission ---------------------------------------------------------------------------
 
 
-def grade_one(submission: Submission, settings: Settings, slot: int = 0) -> Result:
-    """Grade one submission; whatever it contains, a result comes back."""
+def grade_one(
+    submission: Submission, settings: Settings, stop: threading.Event | None = None
+) -> Result:
+    """Grade one submission; whatever it contains, a result comes back.
+
+    Raises
+    ------
+    SandboxError
+        If the sandbox does not start, before any student code has run.
+    """
     items = load_items(submission.lesson)
     blank = Result(
         submission.student,
@@ -117,8 +124,14 @@ def grade_one(submission: Submission, settings: Settings, slot: int = 0) -> Resu
         detail = "; ".join([str(error), *submission.notes])
         return replace(blank, status="corrupt", detail=detail)
     changed = given_cells_changed(cells, items)
-    run = Run(items, settings)
-    run.play([cell.source for cell in cells], slot)
+    for _ in range(STARTS):
+        run = Run(items, settings)
+        ended = run.play([cell.source for cell in cells], stop)
+        if run.stage != "start":
+            break
+    else:
+        words = ended.words.strip() or f"it ended with code {ended.code}"
+        raise SandboxError(f"the sandbox does not start: {words[-600:]}")
     with JUDGING:
         results = tuple(_judge(item, run) for item in items)
     status = run.status(results)
@@ -165,18 +178,18 @@ class Run:
         self.reasons: list[str] = []
         self.ending = ""
         self.forged = False
-        self.stage = "cells"  # then visible, hidden, done
+        self.stage = "start"  # then cells, visible, hidden, done
 
-    def play(self, cells: list[str], slot: int) -> None:
+    def play(self, cells: list[str], stop: threading.Event | None = None) -> Ending:
         """Run the cells, then the items; take down what is sent."""
         limits = self.settings.limits
-        with Session(limits, slot, self.settings.protected) as session:
+        with Session(limits, self.settings.protected, stop) as session:
             session.send(dumps({"cells": cells, "cell_seconds": limits.seconds / 4}))
             for line in session.lines():
                 self._take(line, session)
         ended = session.ending
-        if self.stage == "done" and not ended.reason:
-            return
+        if self.stage in ("start", "done") and not ended.reason:
+            return ended
         kinds = {"time": "timeout", "memory": "out of memory", "output": "crashed"}
         self.ending = kinds.get(ended.reason, "crashed")
         while_ = "its cells" if self.stage == "cells" else "its answers"
@@ -187,13 +200,16 @@ class Run:
         }
         flood = "stopped: it sent far too much"
         self.reasons.append(flood if ended.reason == "output" else words[self.ending])
+        return ended
 
     def _take(self, line: bytes, session: Session) -> None:
         """Take down one message, believing nothing about its form."""
         try:
             message = loads(line)
             kind = message["kind"]
-            if kind == "cell" and self.stage == "cells" and len(self.cell_errors) < 200:
+            if kind == "ready" and self.stage == "start":
+                self.stage = "cells"
+            elif kind == "cell" and self.stage == "cells" and len(self.cell_errors) < 200:
                 self._take_cell_error(int(message["number"]), _failure(message["failure"]))
             elif kind == "cells_done" and self.stage == "cells":
                 self._send_cases("visible", session)
@@ -213,6 +229,11 @@ class Run:
     def _send_cases(self, stage: str, session: Session) -> None:
         """Send the items with their cases of one stage."""
         self.stage = stage
+        endless = {
+            item
+            for (_, item, _), outcome in self.outcomes.items()
+            if outcome.failure and outcome.failure.type_name == runner.TIME_LIMIT
+        }
         jobs = [
             {
                 "item": item.name,
@@ -223,6 +244,7 @@ class Run:
                 "cases": [case.inputs for case in self.cases[stage, item.name]],
             }
             for item in self.items
+            if item.name not in self.lost.keys() | endless  # once is enough
         ]
         session.send(dumps({"items": jobs}))
 
@@ -329,18 +351,23 @@ def _lost(result: ItemResult, item: Item, run: Run, stopped: bool) -> ItemResult
 # --- a class ----------------------------------------------------------------------------------
 
 
+def library_hash() -> str:
+    """Return a hash of all that a result may depend on besides its submission: the library."""
+    digest = hashlib.sha256()
+    package = Path(__file__).resolve().parent.parent
+    for path in sorted(package.rglob("*.py")):
+        if path.name not in LOOKS:
+            digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def fingerprints(submissions: Sequence[Submission], settings: Settings) -> list[str]:
     """Return what each result depends on, as a hash: equal means it need not be made again."""
-    sources: dict[str, list[str]] = {}
-    for lesson in {submission.lesson for submission in submissions}:
-        items = load_items(lesson)
-        modules = {inspect.getmodule(part) for item in items for part in (item.cases, item.call)}
-        sources[lesson] = sorted(inspect.getsource(module) for module in modules if module)
-    keys = []
+    library, keys = library_hash(), []
     for submission in submissions:
         words = asdict(submission)
         raw = hashlib.sha256(words.pop("raw")).hexdigest()
-        content = [VERSION, words, raw, asdict(settings), sources[submission.lesson]]
+        content = [words, raw, asdict(settings), library]
         keys.append(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return keys
 
@@ -406,43 +433,41 @@ def grade_all(
             on_result(known)
     todo = [index for index in range(len(submissions)) if index not in done]
     grade = _on_cluster(dask) if dask else _on_this_machine(jobs)
-    for index, result in grade([(index, submissions[index]) for index in todo], settings):
-        save_result(paths[index], keys[index], result)
-        done[index] = result
-        on_result(result)
+    work = grade([(index, submissions[index]) for index in todo], settings)
+    with contextlib.closing(work):  # whatever is raised here, nothing goes on behind our back
+        for index, result in work:
+            save_result(paths[index], keys[index], result)
+            done[index] = result
+            on_result(result)
     return [done[index] for index in range(len(submissions))]
 
 
-Grader = Callable[[list[tuple[int, Submission]], Settings], Iterator[tuple[int, Result]]]
+def kept_results(
+    submissions: Sequence[Submission], settings: Settings, folder: Path
+) -> list[Result]:
+    """Return what an earlier run graded of these, without grading anything."""
+    keys = fingerprints(submissions, settings)
+    pairs = zip(submissions, keys, strict=True)
+    kept = (load_result(result_path(folder, one), key) for one, key in pairs)
+    return [result for result in kept if result is not None]
+
+
+Graded = Generator[tuple[int, Result], None, None]
+Grader = Callable[[list[tuple[int, Submission]], Settings], Graded]
 
 
 def _on_this_machine(jobs: int) -> Grader:
     """Return a grader with one thread per sandbox; the work is done in the sandboxes."""
 
-    def grade(
-        todo: list[tuple[int, Submission]], settings: Settings
-    ) -> Iterator[tuple[int, Result]]:
-        slots: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for slot in range(jobs):
-            slots.put(slot)
-
-        def one(submission: Submission) -> Result:
-            slot = slots.get()
-            try:
-                return grade_one(submission, settings, slot)
-            finally:
-                slots.put(slot)
-
-        pool = ThreadPoolExecutor(jobs)
+    def grade(todo: list[tuple[int, Submission]], settings: Settings) -> Graded:
+        stop, pool = threading.Event(), ThreadPoolExecutor(jobs)
         try:
-            futures = {pool.submit(one, submission): index for index, submission in todo}
+            futures = {pool.submit(grade_one, each, settings, stop): index for index, each in todo}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in psutil.Process().children():  # interrupted: end what still runs
-                process.kill()
-            pool.shutdown()
+            stop.set()  # interrupted: end what still runs
+            pool.shutdown(cancel_futures=True)
 
     return grade
 
@@ -450,18 +475,34 @@ def _on_this_machine(jobs: int) -> Grader:
 def _on_cluster(address: str) -> Grader:
     """Return a grader for the workers of a Dask cluster; each needs the course and bubblewrap."""
 
-    def grade(
-        todo: list[tuple[int, Submission]], settings: Settings
-    ) -> Iterator[tuple[int, Result]]:
-        from distributed import Client
-        from distributed import as_completed as as_they_come
+    def grade(todo: list[tuple[int, Submission]], settings: Settings) -> Graded:
+        try:
+            from distributed import Client
+            from distributed import as_completed as as_they_come
+        except ImportError:
+            raise ImportError("--dask needs the extra: pip install '.[cluster]'") from None
 
+        library = library_hash()
         with Client(address) as client:
             futures = {
-                client.submit(grade_one, submission, settings, pure=False, retries=2): index
-                for index, submission in todo
+                client.submit(_on_worker, each, settings, library, pure=False, retries=2): index
+                for index, each in todo
             }
             for future in as_they_come(futures):
                 yield futures[future], future.result()
 
     return grade
+
+
+def _on_worker(submission: Submission, settings: Settings, library: str) -> Result:
+    """Grade on a worker, which must have the same course and walls that hold."""
+    if library_hash() != library:
+        raise SandboxError("a worker of the cluster has another version of the course")
+    if settings.protected:
+        _probe_once()
+    return grade_one(submission, settings)
+
+
+@functools.cache
+def _probe_once() -> None:
+    probe()

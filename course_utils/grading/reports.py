@@ -48,8 +48,10 @@ def write_reports(results: Sequence[Result], folder: Path) -> list[Path]:
         "summary.html": summary_page(results),
         "report.json": report_json(results),
         "canvas.csv": canvas_csv(results),
-        "moodle.csv": moodle_csv(results),
     }
+    for lesson in sorted({result.lesson for result in results}):
+        own = [result for result in results if result.lesson == lesson]
+        files[f"moodle_{lesson}.csv"] = moodle_csv(own)
     for result in results:
         name = result_path(Path(), Submission(result.student, result.lesson)).stem
         files[f"feedback/{name}.html"] = feedback_page(result)
@@ -101,16 +103,22 @@ def canvas_csv(results: Sequence[Result]) -> str:
     return _table(rows)
 
 
+MOODLE_COLUMNS = (
+    *("Identifier", "Full name", "Email address", "Status", "Grade", "Maximum Grade"),
+    *("Grade can be changed", "Last modified (submission)", "Last modified (grade)"),
+    "Feedback comments",
+)
+
+
 def moodle_csv(results: Sequence[Result]) -> str:
-    """Return the columns of Moodle's offline grading worksheet."""
-    head = ["Identifier", "Full name", "Lesson", "Status", "Grade", "Maximum Grade"]
-    rows: list[list[object]] = [[*head, "Feedback comments"]]
+    """Return Moodle's offline grading worksheet of one lesson (an assignment there)."""
+    rows: list[Sequence[object]] = [MOODLE_COLUMNS]
     for result in results:
         identifier = f"Participant {result.platform_id}" if result.platform_id else ""
         comments = [f"{i.name}: {i.message}" for i in result.items if i.message]
         words = " ".join([STATUS_WORDS[result.status], *comments])
-        score = [result.status, result.score, result.most, words]
-        rows.append([identifier, result.student, result.lesson, *score])
+        score = [result.status, result.score, result.most, "Yes", "", "", words]
+        rows.append([identifier, result.student, "", *score])
     return _table(rows)
 
 

@@ -25,10 +25,11 @@ from importlib import import_module
 from typing import Any
 
 from course_utils.grading.calls import CELL, Failure, attempt, describe
-from course_utils.grading.wire import MOST_BYTES, WireError, dumps, loads
+from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, loads
 
 NOT_DEFINED = "NotDefined"
 TIME_LIMIT = "TimeLimit"
+CALLED = 73  # the exit code of a fork that got to its end: a student's os._exit(0) is another
 Send = Callable[..., None]
 
 
@@ -128,14 +129,16 @@ def call_in_fork(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> 
     """Call one item in a child process, and send word if that dies or does not end."""
     child = os.fork()
     if child == 0:
+        code = 1
         with contextlib.suppress(BaseException):
             call_item(job, namespace, send)
-        os._exit(0)
+            code = CALLED
+        os._exit(code)
     end = time.monotonic() + PATIENCE * job["seconds"] + 5
     while True:
         pid, code = os.waitpid(child, os.WNOHANG)
         if pid == child:
-            if code != 0:
+            if os.waitstatus_to_exitcode(code) != CALLED:
                 send("lost", item=job["item"], reason="died")
             return
         if time.monotonic() > end:
@@ -144,6 +147,12 @@ def call_in_fork(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> 
             send("lost", item=job["item"], reason="time")
             return
         time.sleep(0.002)
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(_has_tensor(v) for v in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Tensor)
 
 
 def _words(error: BaseException) -> list[Any]:
@@ -177,16 +186,23 @@ def main() -> None:
     sys.modules["__main__"] = module  # where pickle and dataclasses look for students' classes
     namespace = vars(module)
     namespace |= {"__builtins__": builtins, "display": print}
+    send("ready")  # if this never comes, no student is to blame
     job = _read_line(jobs)
     random.seed(0)
     run_cells(job["cells"], job["cell_seconds"], namespace, send)
     send("cells_done")
     for _ in range(2):  # visible cases, hidden cases
         for item in _read_line(jobs)["items"]:
+            if item["target"] in namespace and _has_tensor(item["cases"]):
+                with contextlib.suppress(Exception):
+                    import_module("torch")  # once, and not in each fork
             call_in_fork(item, namespace, send)
         send("items_done")
     os._exit(0)  # no exit handlers: they are student code too
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        os._exit(1)  # student threads may never end

@@ -9,13 +9,17 @@ does), `probe` says so, and the grader refuses to run unless told to go on unpro
 """
 
 import contextlib
+import errno
 import os
+import platform
 import selectors
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +36,7 @@ TOOLS = ("bwrap", "prlimit", "setpriv", "timeout")
 MOST_OUTPUT = 8 * MOST_BYTES  # of all messages of one submission
 FIRST_USER = 1_000_000_000  # far above real users; each sandbox of a machine has its own
 POLL_S = 0.2
+CACHE = "/course/cache"  # where the fetched reviews are, inside
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -64,13 +69,20 @@ class Limits:
     disk_mb: int = 128
 
 
-def command(limits: Limits, slot: int = 0) -> list[str]:
-    """Return the command that runs the runner inside the walls."""
+def command(limits: Limits, filter_file: int | None = None) -> list[str]:
+    """Return the command that runs the runner inside the walls.
+
+    `filter_file` is an open file of `system_call_filter`'s bytes, which bubblewrap inherits.
+    """
     root = os.geteuid() == 0
-    arguments = ["timeout", "-k", "2", f"{limits.seconds:g}"]
+    # If the grader is killed, so is everything it started: `timeout` first, then bubblewrap.
+    arguments = ["setpriv", "--pdeathsig", "KILL", "--"]
+    arguments += ["timeout", "-k", "2", f"{limits.seconds:g}"]
     if not root:
         arguments += _prlimit(limits, limits.processes + _own_threads())
     arguments += ["bwrap", "--die-with-parent", "--new-session"]
+    if filter_file is not None:
+        arguments += ["--seccomp", str(filter_file)]
     if root:
         arguments += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
         arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL"]
@@ -83,11 +95,66 @@ def command(limits: Limits, slot: int = 0) -> list[str]:
         arguments += ["--setenv", name, value]
     arguments += ["--"]
     if root:
-        user = str(FIRST_USER + 16 * (os.getpid() % 4_000_000) + slot)
+        # a thread runs one sandbox at a time, and no two threads of a machine have one number
+        user = str(FIRST_USER + threading.get_native_id())
         arguments += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         arguments += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
         arguments += _prlimit(limits, limits.processes)
     return [*arguments, sys.executable, *RUNNER]
+
+
+SYSTEM_CALLS = {  # by machine: the audit architecture, and calls that nothing honest needs
+    "x86_64": (
+        0xC000003E,
+        {"memfd_create": 319, "memfd_secret": 447, "shmget": 29, "msgget": 68, "semget": 64}
+        | {"ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "unshare": 272}
+        | {"mount": 165, "setns": 308, "bpf": 321, "userfaultfd": 323, "perf_event_open": 298}
+        | {"keyctl": 250, "add_key": 248, "request_key": 249, "io_uring_setup": 425},
+    ),
+    "aarch64": (
+        0xC00000B7,
+        {"memfd_create": 279, "memfd_secret": 447, "shmget": 194, "msgget": 186, "semget": 190}
+        | {"ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "unshare": 97}
+        | {"mount": 40, "setns": 268, "bpf": 280, "userfaultfd": 282, "perf_event_open": 241}
+        | {"keyctl": 219, "add_key": 217, "request_key": 218, "io_uring_setup": 425},
+    ),
+}
+
+
+def system_call_filter() -> bytes:
+    """Return a seccomp program that refuses calls by number; empty on other machines.
+
+    Memory from ``memfd_create`` or System V belongs to no process's resident set, so that no
+    watch would see it; the others widen the kernel's surface. Refused calls fail with EPERM.
+    """
+    if platform.machine() not in SYSTEM_CALLS:
+        return b""
+    architecture, calls = SYSTEM_CALLS[platform.machine()]
+    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
+    allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
+    numbers = sorted(calls.values())
+    lines = [
+        (load, 0, 0, 4),  # the architecture: another one has other numbers
+        (equal, 1, 0, architecture),
+        (answer, 0, 0, refuse),
+        (load, 0, 0, 0),  # the number
+        (at_least, len(numbers) + 1, 0, 0x40000000),  # x86's second set of numbers
+        *((equal, len(numbers) - i, 0, number) for i, number in enumerate(numbers)),
+        (answer, 0, 0, allow),
+        (answer, 0, 0, refuse),
+    ]
+    return b"".join(struct.pack("=HBBI", *line) for line in lines)
+
+
+def _open_filter() -> int | None:
+    """Return a file that holds the filter, for one bubblewrap to read."""
+    program = system_call_filter()
+    if not program:
+        return None
+    reading, writing = os.pipe()
+    os.write(writing, program)
+    os.close(writing)
+    return reading
 
 
 def _prlimit(limits: Limits, processes: int) -> list[str]:
@@ -132,13 +199,14 @@ def _file_system(limits: Limits) -> list[str]:
     arguments += [*disk, "/tmp", *disk, "/home"]
     site_packages = Path(sysconfig.get_path("purelib"))
     shown = [Path("/usr")]
-    for folder in (Path(sys.base_prefix), Path(sys.prefix), site_packages, cache_folder()):
+    for folder in (Path(sys.base_prefix), Path(sys.prefix), site_packages):
         if folder.is_dir() and not any(folder.is_relative_to(other) for other in shown):
             arguments += _visible(folder)
             shown.append(folder)
     if (site_packages / package.name).is_dir():  # with the answer book in it
         arguments += ["--tmpfs", str(site_packages / package.name)]
     arguments += ["--dir", "/course", "--chmod", "0755", "/course"]
+    arguments += ["--ro-bind-try", str(cache_folder()), CACHE]
     arguments += ["--ro-bind", str(package), f"/course/{package.name}"]
     arguments += ["--tmpfs", f"/course/{package.name}/grading/items"]
     return [*arguments, "--remount-ro", "/", "--chdir", "/home"]
@@ -154,7 +222,7 @@ def _visible(folder: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    from course_utils.datasets import CACHE_VARIABLE, cache_folder
+    from course_utils.datasets import CACHE_VARIABLE
 
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin",
@@ -168,7 +236,7 @@ def _environment() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MPLBACKEND": "agg",
-        CACHE_VARIABLE: str(cache_folder()),
+        CACHE_VARIABLE: CACHE,
         IN_SANDBOX: "1",
     }
 
@@ -177,7 +245,7 @@ def _environment() -> dict[str, str]:
 class Ending:
     """How a session ended: killed by whom, or with which code, and its last words."""
 
-    reason: str = ""  # "time", "memory", "output", or empty
+    reason: str = ""  # "time", "memory", "output", "stopped", or empty
     code: int | None = None
     words: str = ""
 
@@ -188,48 +256,76 @@ class Session:
     Parameters
     ----------
     limits : Limits
-    slot : int
-        Which of this process's concurrent sandboxes it is, from 0 to 15.
     protected : bool
         False runs student code without walls, with this user's rights.
+    stop : threading.Event, optional
+        Ends the session when it is set.
     """
 
-    def __init__(self, limits: Limits, slot: int = 0, protected: bool = True) -> None:
-        self.limits, self.ending = limits, Ending()
-        environment = _environment() | ({} if protected else {"PYTHONPATH": ""})
+    def __init__(
+        self, limits: Limits, protected: bool = True, stop: threading.Event | None = None
+    ) -> None:
+        self.limits, self.ending, self.stop = limits, Ending(), stop
+        self.unsent = bytearray()
+        filter_file = _open_filter() if protected else None
+        ours = {"PYTHONPATH", "COURSE_CACHE", "HOME", "PATH"}
+        outside = {k: v for k, v in _environment().items() if k not in ours}
         self.process = subprocess.Popen(
-            command(limits, slot) if protected else [sys.executable, *RUNNER],
+            command(limits, filter_file) if protected else [sys.executable, *RUNNER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd="/" if protected else None,
-            env=environment if protected else os.environ | environment,
+            pass_fds=() if filter_file is None else (filter_file,),
+            # bubblewrap's own environment can be read inside, in /proc/1
+            env={"PATH": os.environ["PATH"]} if protected else os.environ | outside,
         )
+        if filter_file is not None:
+            os.close(filter_file)
         self.deadline = time.monotonic() + limits.seconds + 1
 
     def __enter__(self) -> "Session":
         return self
 
     def send(self, line: bytes) -> None:
-        """Send one line; a process that no longer listens is noticed when it ends."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(line + b"\n")
-            self.process.stdin.flush()
+        """Send one line, as fast as the process reads while `lines` is iterated over.
+
+        It may never read, so waiting for it would be waiting for a student's consent.
+        """
+        self.unsent += line + b"\n"
+
+    def _write(self, pipe: Any, selector: selectors.BaseSelector) -> None:
+        """Write what the pipe takes now; a process that no longer listens is noticed elsewhere."""
+        try:
+            del self.unsent[: os.write(pipe.fileno(), self.unsent[:65536])]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.unsent.clear()
+        if not self.unsent:
+            selector.unregister(pipe)
 
     def lines(self) -> Iterator[bytes]:
         """Yield lines as they come, until the process ends or exceeds a limit."""
-        out, err = self.process.stdout, self.process.stderr
+        inlet, out, err = self.process.stdin, self.process.stdout, self.process.stderr
+        assert inlet is not None
         assert out is not None
         assert err is not None
-        unfinished, words, total, last_look = bytearray(), bytearray(), 0, time.monotonic()
+        os.set_blocking(inlet.fileno(), False)
+        unfinished: list[bytes] = []  # pieces of one line
+        words, total, length, last_look = b"", 0, 0, time.monotonic()
         with selectors.DefaultSelector() as selector:
             for pipe in (out, err):
                 os.set_blocking(pipe.fileno(), False)
                 selector.register(pipe, selectors.EVENT_READ)
-            while selector.get_map() and not self.ending.reason:
+            while _reads(selector) and not self.ending.reason:
+                if self.unsent and inlet not in selector.get_map():
+                    selector.register(inlet, selectors.EVENT_WRITE)
                 for key, _ in selector.select(POLL_S):
+                    if key.fileobj is inlet:
+                        self._write(inlet, selector)
+                        continue
                     data = os.read(key.fd, 1 << 20)
                     if not data:
                         selector.unregister(key.fileobj)
@@ -237,12 +333,16 @@ class Session:
                         words = (words + data)[-4000:]
                     else:
                         total += len(data)
-                        unfinished += data
-                        *complete, rest = unfinished.split(b"\n")
-                        unfinished = bytearray(rest)
-                        yield from (bytes(line) for line in complete)
+                        *ends, rest = data.split(b"\n")
+                        for end in ends:
+                            yield b"".join([*unfinished, end])
+                            unfinished, length = [], 0
+                        unfinished.append(rest)
+                        length += len(rest)
                 now = time.monotonic()
-                if total > MOST_OUTPUT or len(unfinished) > MOST_BYTES:
+                if self.stop is not None and self.stop.is_set():
+                    self.ending.reason = "stopped"
+                elif total > MOST_OUTPUT or length > MOST_BYTES:
                     self.ending.reason = "output"
                 elif now > self.deadline:
                     self.ending.reason = "time"
@@ -278,6 +378,11 @@ class Session:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _reads(selector: selectors.BaseSelector) -> bool:
+    """Return True while there is a pipe that something may come from."""
+    return any(key.events == selectors.EVENT_READ for key in selector.get_map().values())
 
 
 def _descendants(pid: int) -> list[int]:
@@ -319,7 +424,8 @@ def probe(limits: Limits | None = None) -> None:
         for _ in range(2):
             session.send(dumps({"items": []}))
         messages = [loads(line) for line in session.lines()]
-    if [message.get("kind") for message in messages] != ["cells_done", *2 * ["items_done"]]:
+    kinds = ["ready", "cells_done", "items_done", "items_done"]
+    if [message.get("kind") for message in messages] != kinds:
         told = [m["failure"][1] for m in messages if m.get("kind") == "cell"]
         reason = "; ".join(told) or session.ending.words.strip() or "it said nothing"
         raise SandboxError(f"the sandbox does not hold: {reason[-600:]}. {advice}")
@@ -345,6 +451,13 @@ if os.getuid() == 0:
     problems.append("it runs as root")
 if max(int(name) for name in os.listdir("/proc") if name.isdigit()) > 1000:
     problems.append("other processes are visible")
+import platform
+if platform.machine() in ("x86_64", "aarch64"):
+    try:
+        os.memfd_create("probe")
+        problems.append("system calls are not filtered")
+    except OSError:
+        pass
 thread = threading.Thread(target=open, args=("/home/probe", "w"))
 thread.start()
 thread.join()

@@ -6,6 +6,7 @@ renamed copies such as ``name (1).ipynb``; a student's own zip file. Nothing is 
 links are not followed, and what cannot be read becomes a submission that says why.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -26,6 +27,7 @@ MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_file_?$")
 COPY = re.compile(r"(?: \((\d+)\)|-(\d+)| - Copy| copy)?$")
 EXERCISE = re.compile(rb'"exercise"\s*:\s*"(\d\d)_\w+"')
 IGNORED = {"__MACOSX", ".ipynb_checkpoints"}
+NOTEBOOK = re.compile(r"\.ipynb(\.(json|txt))?$", re.IGNORECASE)  # browsers add an ending
 
 
 class Corrupt(ValueError):
@@ -80,7 +82,7 @@ class Found:
     @property
     def order(self) -> tuple[float, int, str]:
         """Later attempts sort after earlier ones."""
-        match = COPY.search(PurePosixPath(self.name).stem)
+        match = COPY.search(_stem(self.name))
         copy = next((int(n) for n in match.groups() if n), 0) if match else 0
         return (self.time, copy, "/".join((*self.folders, self.name)))
 
@@ -123,7 +125,7 @@ def _walk(source: Path) -> Iterator[Found]:
                 yield Found(inside, name, 0.0, problem="a link or device, not a file")
             elif name.lower().endswith(".zip") and status.st_size <= MOST_ARCHIVE:
                 yield from _unzip(path.read_bytes(), inside)
-            elif not name.lower().endswith(".ipynb"):
+            elif not NOTEBOOK.search(name):
                 yield Found(inside, name, status.st_mtime, problem="not a notebook")
             elif status.st_size > MOST_NOTEBOOK:
                 yield Found(inside, name, status.st_mtime, problem=_too_large(status.st_size))
@@ -142,10 +144,11 @@ def _unzip(raw: bytes, folders: tuple[str, ...], depth: int = 0) -> Iterator[Fou
         yield Found(folders, "archive.zip", 0.0, problem=f"a damaged zip file: {error}")
         return
     for member in members:
-        parts = [part for part in re.split(r"[/\\]+", member.filename) if part not in ("", ".")]
+        path = _member_name(member)
+        parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".")]
         if not parts or IGNORED & set(parts) or parts[-1].startswith("."):
             continue
-        suspicious = ".." in parts or ":" in parts[0] or member.filename.startswith(("/", "\\"))
+        suspicious = ".." in parts or ":" in parts[0] or path.startswith(("/", "\\"))
         inside = (*folders, *(part for part in parts[:-1] if part != ".."))
         time = _zip_time(member)
         name, size = parts[-1], member.file_size
@@ -154,7 +157,7 @@ def _unzip(raw: bytes, folders: tuple[str, ...], depth: int = 0) -> Iterator[Fou
             yield Found(inside, name, time, problem="a path that leads out of its archive")
         elif stat.S_ISLNK(member.external_attr >> 16):
             yield Found(inside, name, time, problem="a link or device, not a file")
-        elif not name.lower().endswith((".ipynb", ".zip")):
+        elif not zipped and not NOTEBOOK.search(name):
             yield Found(inside, name, time, problem="not a notebook")
         elif size > (MOST_ARCHIVE if zipped else MOST_NOTEBOOK) or (zipped and depth):
             yield Found(inside, name, time, problem=_too_large(size))
@@ -175,6 +178,14 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int) -> byt
             return file.read(size)
     except Exception as error:  # zlib, encryption, truncated: what damaged archives raise
         return f"cannot be unpacked: {error}"
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """Return a member's path; UTF-8 that its writer did not declare is recognised."""
+    if not member.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return member.filename.encode("cp437").decode("utf-8")
+    return member.filename
 
 
 def _zip_time(member: zipfile.ZipInfo) -> float:
@@ -238,9 +249,14 @@ def _student(file: Found) -> tuple[str, str]:
         return top, ""
     if match := CANVAS.match(file.name):
         return _tidy(match["name"]), match["id"]
-    stem = COPY.sub("", PurePosixPath(file.name).stem)
+    stem = COPY.sub("", _stem(file.name))
     bare = re.sub(r"(?<!\d)\d\d_[a-z]+(?:_[a-z]+)*?(?=[_-][A-Z0-9]|[-]|$)", "", stem)
-    return _tidy(bare).strip("_- ") or _tidy(stem), ""
+    return _tidy(bare.strip("_- ") or _stem(file.name)), ""
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its ending."""
+    return NOTEBOOK.sub("", name) if NOTEBOOK.search(name) else PurePosixPath(name).stem
 
 
 def _tidy(name: str) -> str:
@@ -253,7 +269,7 @@ def _choose(
     student: str, number: str, lesson: str, own: Sequence[Found], only_lesson: bool
 ) -> Submission:
     """Pick the attempt that counts."""
-    notebooks = [f for f in own if f.name.lower().endswith(".ipynb")]
+    notebooks = [f for f in own if NOTEBOOK.search(f.name)]
     fitting = sorted((f for f in notebooks if f.lesson == lesson), key=lambda f: f.order)
     notes: list[str] = []
     if not fitting and only_lesson and len(notebooks) == 1 and not notebooks[0].lesson:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from course_utils.grading import CheckFailed, calls, check
 from course_utils.grading.checks import Trial, attempt, expect, make_cases, verify
+from course_utils.grading.compare import same
 from course_utils.grading.items import find_item, lessons, load_items
-from course_utils.grading.wire import dumps, loads
+from course_utils.grading.wire import Tensor, dumps, loads
 
 SEEDS = (0, 20_251_123)
 ITEMS = [item for lesson in lessons() for item in load_items(lesson)]
 WRONG = [(item, d) for item in ITEMS for d in item.diagnoses if d.variant is not None]
+
+
+def more_wrong_answers():
+    """What lessons add in ``wrong_NN.py``: wrong answers that are no item's variant."""
+    for path in sorted(Path(__file__).parent.glob("wrong_*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield from module.WRONG
 
 
 def name_of(value):
@@ -39,6 +52,7 @@ def test_a_lesson_has_three_to_six_items(lesson):
     assert len({item.name for item in items}) == len(items)
     assert all(item.lesson == lesson for item in items)
     assert sum(len(item.diagnoses) for item in items) >= 3 * len(items)
+    assert sum(item is own for own, _ in WRONG for item in items) >= 5, "known-wrong variants"
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)
@@ -64,6 +78,36 @@ def test_known_wrong_variant_is_named(item, diagnosis, seed):
     verdict = judge(item, diagnosis.variant, seed)
     assert not verdict.passed
     assert (verdict.diagnosis, verdict.message) == (diagnosis.name, diagnosis.message)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("name", "diagnosis", "answer"), more_wrong_answers(), ids=str)
+def test_other_wrong_answer_is_named(name, diagnosis, answer, seed):
+    verdict = judge(find_item(name), answer, seed)
+    assert (verdict.passed, verdict.diagnosis) == (False, diagnosis)
+
+
+def without_numbers(value):
+    """The same thing with nan for every number: no comparison may take that for right."""
+    if isinstance(value, list):
+        return [without_numbers(v) for v in value]
+    if isinstance(value, dict):
+        return {key: without_numbers(v) for key, v in value.items()}
+    if isinstance(value, Tensor):
+        return Tensor(np.full(value.values.shape, np.nan), "float64", value.requires_grad)
+    if isinstance(value, np.ndarray):
+        return np.full(value.shape, np.nan)
+    return np.nan if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+@pytest.mark.parametrize("item", ITEMS, ids=name_of)
+def test_nan_is_never_right(item):
+    cases = make_cases(item, 0)
+    expected = expect(item, cases)
+    given = [replace(outcome, value=without_numbers(outcome.value)) for outcome in expected]
+    if all(same(e.value, g.value) for e, g in zip(expected, given, strict=True)):
+        pytest.skip("its answers hold no numbers")
+    assert not verify(item, [Trial(*t) for t in zip(cases, expected, given, strict=True)]).passed
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)

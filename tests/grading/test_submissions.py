@@ -49,6 +49,8 @@ def rows(source, lessons=("01",), roster=()):
         ("Ada Lovelace_4711_assignsubmission_file_/01_gradients.ipynb", "Ada Lovelace", "4711"),
         ("Ada Lovelace_4711_assignsubmission_file/g.ipynb", "Ada Lovelace", "4711"),
         ("submission_99/01_gradients.ipynb", "submission_99", ""),
+        ("ada/01_gradients.ipynb.txt", "ada", ""),
+        ("ada/01_gradients.IPYNB.json", "ada", ""),
     ],
 )
 def test_one_folder_per_student(tmp_path, wrap, name, student, number):
@@ -148,6 +150,13 @@ def test_litter_is_ignored(tmp_path):
 def test_names_in_two_forms_of_unicode_are_one(tmp_path):
     source = zipped(tmp_path, {"Jose\u0301/01_x.ipynb": marked("01")})
     assert set(rows(source, roster=["José"])) == {("José", "01")}
+
+
+def test_names_whose_encoding_is_not_declared(tmp_path):
+    """As old Moodle writes them: UTF-8 bytes, and no flag that says so."""
+    source = zipped(tmp_path, {"xxxx/01_x.ipynb": marked("01"), "bob/01_x.ipynb": marked("01")})
+    source.write_bytes(source.read_bytes().replace(b"xxxx", "J\u00fcr".encode()))
+    assert set(rows(source)) == {("J\u00fcr", "01"), ("bob", "01")}
 
 
 def test_what_is_no_folder_and_no_zip(tmp_path):

@@ -81,40 +81,68 @@ def side_by_side(count: int) -> None:
     print(f"ratio {theirs / ours:.1f}")
 
 
+# One item spoiled in a notebook that is otherwise right: its place among the items, and the cell.
+WRONG = (
+    (0, "def bce_gradient(z, y):\n    return 1 / (1 + np.exp(-z)) - y"),
+    (1, "def log_sum_exp(z):\n    return np.log(np.exp(z).sum(axis=1))"),
+    (2, "def softmax_gradient(z, y):\n    return np.zeros(z.shape)"),
+    (3, "def finite_difference(f, x, epsilon):\n    return (f(x + epsilon) - f(x)) / epsilon"),
+    (5, "def train(features, labels, lr, steps):\n    return torch.zeros(features.shape[1])"),
+)
+BROKEN = (b"", SOLUTION.read_bytes()[:5000], bytes(range(128, 256)) * 40, b"[" * 100_000)
+
+
 def mixed_class(count: int) -> None:
-    """Nine in ten honest, and one hostile after another."""
+    """Three fifths honest, a fifth wrong in one item, a fifth hostile or broken."""
     from tests.grading.hostile import BANK, STUBS, notebook
 
+    share = max(1, count // 5)
+    given = "CANARIES, PORT = ['/etc/hostname'], 80\n"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        hostile = max(1, count // 5)
-        hand_in(folder / "in", count - hostile)
-        for number in range(hostile):
-            one = BANK[number % len(BANK)]
+        hand_in(folder / "in", count - 2 * share)
+        for number in range(share):
+            wrong = nbformat.read(SOLUTION, 4)
+            wrong.cells.append(nbformat.v4.new_code_cell(WRONG[number % len(WRONG)][1]))
+            _put(folder / "in" / f"wrong{number:03}", nbformat.writes(wrong).encode())
+            if number < len(BROKEN):
+                _put(folder / "in" / f"hostile{number:03} broken", BROKEN[number])
+                continue
+            one = BANK[(number - len(BROKEN)) % len(BANK)]
             place = folder / "in" / f"hostile{number:03} {one.name}"
-            place.mkdir(parents=True)
-            given = "CANARIES, PORT = ['/etc/hostname'], 80\n"
-            (place / NAME).write_bytes(notebook(STUBS + given, one.cell))
-        taken = with_course(folder / "in", folder / "out", "--timeout", "60", "--jobs", "2")
+            _put(place, notebook(STUBS + given, one.cell))
+        taken = with_course(folder / "in", folder / "out", "--timeout", "30", "--jobs", "2")
         rows = json.loads((folder / "out" / "report.json").read_text())["results"]
     assert len(rows) == count, f"{len(rows)} rows of {count}"
-    bad = [row for row in rows if row["student"].startswith("hostile")]
-    fine = [row for row in rows if row not in bad]
     print(f"{count} mixed submissions in {taken:.0f} s, {60 * count / taken:.0f} a minute")
-    print(f"honest: {dict(Counter(row['status'] for row in fine))}")
-    print(f"hostile: {dict(Counter(row['status'] for row in bad))}")
-    print(f"points gained by hostile submissions: {sum(row['score'] for row in bad)}")
-    for row in fine:
-        bits = int(row["student"][-3:])
-        points = [i["points"] for i in row["items"]]
-        wanted = _expected(bits, [i["most"] for i in row["items"]])
+    for kind in ("student", "wrong", "hostile"):
+        own = [row for row in rows if row["student"].startswith(kind)]
+        statuses = dict(Counter(row["status"] for row in own))
+        print(
+            f"{kind:<8} {len(own):3} rows, {sum(row['score'] for row in own):4} points: {statuses}"
+        )
+    for row in rows:
+        points, most = ([item[key] for item in row["items"]] for key in ("points", "most"))
+        wanted = _expected(row["student"], most)
         assert points == wanted, (row["student"], points, wanted, row["detail"])
-    print("every honest submission got the points it earned")
+    print("every submission got the points it earned, hostile ones none")
 
 
-def _expected(number: int, most: list[int]) -> list[int]:
-    """Points by the answers left out; the engine of item 5 is one cell."""
-    return [0 if number >> bit & 1 else points for bit, points in enumerate(most)]
+def _put(folder: Path, raw: bytes) -> None:
+    folder.mkdir(parents=True)
+    (folder / NAME).write_bytes(raw)
+
+
+def _expected(student: str, most: list[int]) -> list[int]:
+    """Points by what was left out, or spoiled."""
+    if student.startswith("hostile"):
+        return [0] * len(most)
+    number = int(student[-3:])
+    if student.startswith("wrong"):
+        lost = {WRONG[number % len(WRONG)][0]}
+    else:
+        lost = {place for place in range(len(most)) if number >> place & 1}
+    return [0 if place in lost else points for place, points in enumerate(most)]
 
 
 def main() -> None:
@@ -125,6 +153,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # alembic
     if options.count:
         side_by_side(options.count)
     if options.mixed:

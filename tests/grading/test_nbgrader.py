@@ -3,6 +3,7 @@ work the same points. (For dishonest work it does not: see the hostile bank.)"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -26,6 +27,7 @@ def nbgrader(folder: Path, *arguments: str) -> None:
         capture_output=True,
         text=True,
         cwd=folder,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # alembic
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

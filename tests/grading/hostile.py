@@ -251,6 +251,7 @@ for frame in list(sys._current_frames().values()):
         frame = frame.f_back
 """,
         ANY,
+        forever=True,
     ),
     Hostile(
         "a fake torch",
@@ -306,6 +307,19 @@ for folder in ("/dev/shm", "/tmp", "/home"):
 """,
         ANY,
     ),
+    Hostile(
+        "memory that belongs to no process",
+        """
+libc = ctypes.CDLL(None)
+if hasattr(os, "memfd_create"):
+    try:
+        for number in range(200): os.write(os.memfd_create(str(number)), bytes(120_000_000))
+        raise ValueError("HOARDED")
+    except OSError: pass
+if libc.shmget(0, 120_000_000, 0o1600) >= 0: raise ValueError("HOARDED")
+""",
+        never=("HOARDED",),
+    ),
     Hostile("gigabytes of output", "for _ in range(1500): print('x' * 1_000_000)", ANY),
     Hostile(
         "gigabytes of results",
@@ -341,7 +355,13 @@ def bce_gradient(*given): raise Bad()
     ),
     Hostile(
         "reads the environment",
-        "raise ValueError(repr(dict(os.environ)))",
+        """
+seen = repr(dict(os.environ))
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try: seen += open(f"/proc/{pid}/environ").read()
+    except OSError: pass
+raise ValueError(seen[-550:])
+""",
         never=("CANARY_IN_ENVIRONMENT", "/root", "SSH"),
     ),
     Hostile(

@@ -21,6 +21,7 @@ from course_utils.grading.items import load_items
 from course_utils.grading.reports import feedback_page, write_reports
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission, collect
+from course_utils.grading.wire import dumps, loads
 from tests.grading.hostile import (
     BANK,
     EXERCISE,
@@ -41,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
 
 def library_hash() -> str:
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "course_utils").rglob("*.py")):
+    for path in sorted((ROOT / "course_utils" / "grading").glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -225,7 +226,8 @@ def test_nobody_was_left_behind(graded):
     for pid in graded["new_processes"]:
         try:
             process = psutil.Process(pid)
-            if process.uids().real >= sandbox.FIRST_USER or "bwrap" in process.name():
+            ours = process.uids().real >= sandbox.FIRST_USER or "bwrap" in process.name()
+            if ours and process.status() != psutil.STATUS_ZOMBIE:  # a zombie is dead
                 alive.append(process)
         except psutil.Error:
             continue
@@ -273,8 +275,8 @@ def test_walls_with_a_hole_are_noticed(monkeypatch):
     """Leave the answers visible, or the user root: the probe must say so."""
     whole = sandbox.command
 
-    def with_answers(limits, slot=0):
-        arguments = whole(limits, slot)
+    def with_answers(*given):
+        arguments = whole(*given)
         place = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
         return arguments[: place - 1] + arguments[place + 1 :]
 
@@ -287,14 +289,59 @@ def test_walls_with_a_hole_are_noticed(monkeypatch):
 def test_staying_root_is_noticed(monkeypatch):
     whole = sandbox.command
 
-    def as_root(limits, slot=0):
-        arguments = whole(limits, slot)
-        start, end = arguments.index("setpriv"), arguments.index("prlimit")
+    def as_root(*given):
+        arguments = whole(*given)
+        start = arguments.index("setpriv", arguments.index("bwrap"))
+        end = arguments.index("prlimit")
         return arguments[:start] + arguments[end:]
 
     monkeypatch.setattr(sandbox, "command", as_root)
     with pytest.raises(sandbox.SandboxError, match="it runs as root"):
         sandbox.probe()
+
+
+@pytest.mark.skipif(not sandbox.system_call_filter(), reason="no filter for this machine")
+def test_missing_filter_is_noticed(monkeypatch):
+    monkeypatch.setattr(sandbox, "system_call_filter", lambda: b"")
+    with pytest.raises(sandbox.SandboxError, match="system calls are not filtered"):
+        sandbox.probe()
+
+
+def test_who_never_listens_is_still_watched():
+    """A megabyte of cases is sent to a process that says it is ready for them and hoards memory."""
+    cell = """
+import os, sys
+frame = sys._getframe()
+while "send" not in frame.f_locals: frame = frame.f_back
+frame.f_locals["send"]("cells_done")
+hoard = [bytearray(b"x" * 10_000_000) for _ in range(1000)]
+"""
+    limits = Limits(seconds=60, memory_gb=1)
+    with sandbox.Session(limits) as session:
+        session.send(dumps({"cells": [cell], "cell_seconds": 60.0}))
+        for line in session.lines():
+            if loads(line)["kind"] == "cells_done":
+                session.send(b"x" * 1_000_000)
+    assert session.ending.reason == "memory"
+
+
+def test_a_grader_killed_outright_leaves_nothing_behind():
+    script = """
+from course_utils.grading import sandbox, wire
+session = sandbox.Session(sandbox.Limits(seconds=300))
+session.send(wire.dumps({"cells": ["import time; time.sleep(1000)"], "cell_seconds": 500.0}))
+for line in session.lines(): print("ready", flush=True)
+"""
+    grader = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert grader.stdout.readline() == "ready\n"
+    started = psutil.Process(grader.pid).children(recursive=True)
+    assert len(started) >= 3  # timeout, bubblewrap, the runner
+    grader.kill()
+    grader.wait()
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
 
 
 def test_the_command_refuses_unless_told_otherwise(tmp_path):
