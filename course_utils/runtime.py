@@ -59,6 +59,25 @@ def pick_device(name: str | None = None) -> torch.device:
     return device
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Return True if a device multiplies bfloat16 matrices in hardware.
+
+    That is a recent GPU, or a CPU with AVX512-BF16 or AMX (servers since about 2021). Any
+    other CPU can emulate bfloat16, but only more slowly than it computes in float32.
+
+    Examples
+    --------
+    >>> computes_in_bfloat16(torch.device("meta"))
+    False
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
 def seed_everything(seed: int) -> torch.Generator:
     """Seed Python, NumPy and PyTorch (all devices); return a generator of the same seed.
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from course_utils.batching import Batch, EpochSampler, Example
 from course_utils.checkpoints import RunFolder, set_random_state
-from course_utils.runtime import pick_device
+from course_utils.runtime import computes_in_bfloat16, pick_device
 
 Item = TypeVar("Item")
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -292,14 +292,15 @@ def mixed_precision(
 ) -> tuple[AbstractContextManager[Any], torch.amp.GradScaler]:
     """Return the autocast context and the gradient scaler for a device.
 
-    ``"auto"`` means bfloat16 on a GPU that computes in it, else float16 on CUDA, else
-    float32: a CPU without hardware for it only gets slower. float16 has so small a range
-    that gradients vanish; the scaler multiplies the loss to keep them representable.
+    ``"auto"`` means bfloat16 on a GPU or CPU with hardware for it, else float16 on CUDA,
+    else float32: without hardware, it only gets slower. float16 has so small a range that
+    gradients vanish; the scaler multiplies the loss to keep them representable.
     """
     if precision == "auto":
-        on_cuda = device.type == "cuda"
-        fast_bfloat16 = on_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bfloat16" if fast_bfloat16 else "float16" if on_cuda else "float32"
+        if computes_in_bfloat16(device):
+            precision = "bfloat16"
+        else:
+            precision = "float16" if device.type == "cuda" else "float32"
     if precision not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"precision must be auto, float32, bfloat16 or float16, got {precision!r}")
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")

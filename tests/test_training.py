@@ -315,7 +315,8 @@ def test_rating_loss_is_the_mean_squared_error():
 @pytest.mark.parametrize(
     ("device", "bfloat16", "expected"),
     [
-        ("cpu", True, "float32"),
+        ("cpu", True, "bfloat16"),
+        ("cpu", False, "float32"),
         ("mps", True, "float32"),
         ("cuda", True, "bfloat16"),
         ("cuda", False, "float16"),
@@ -323,6 +324,7 @@ def test_rating_loss_is_the_mean_squared_error():
 )
 def test_auto_takes_what_the_device_has(monkeypatch, device, bfloat16, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": bfloat16})
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
     monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, enabled: (kind, enabled))
     autocast, scaler = mixed_precision(torch.device(device))
@@ -831,6 +833,24 @@ def test_the_log_can_be_read_back_and_a_resumed_run_leaves_neither_gap_nor_doubl
         assert [step for step, _ in found[tag]] == [step for step, _ in expected]
         values = [value for _, value in expected]
         assert [value for _, value in found[tag]] == pytest.approx(values)
+
+
+def test_the_log_reaches_as_far_as_each_checkpoint(monkeypatch, tmp_path):
+    """Where TensorFlow is installed, as in Colab, TensorBoard keeps events back until told."""
+    happened: list[str] = []
+
+    class Writer:
+        def __getattr__(self, name: str):
+            return lambda *_: happened.append(name)
+
+    monkeypatch.setattr(training, "_summary_writer", lambda folder, steps_done: Writer())
+    monkeypatch.setattr(
+        checkpoints.RunFolder, "save_last", lambda self, state: happened.append("save")
+    )
+    run(tmp_path, log_folder=tmp_path)
+    saves = [i for i, event in enumerate(happened) if event == "save"]
+    assert [happened[i - 1] for i in saves] == ["flush"] * 4
+    assert happened[-1] == "close"
 
 
 def test_an_interrupt_leaves_a_log_of_what_was_done(tmp_path):
