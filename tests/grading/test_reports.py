@@ -1,0 +1,140 @@
+"""What people and other programs get to read, from results made by hand: one of every status."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from course_utils.grading.grade import STATUSES, ItemResult, Result
+from course_utils.grading.items import load_items
+from course_utils.grading.reports import (
+    FORMULA,
+    canvas_csv,
+    feedback_page,
+    item_statistics,
+    moodle_csv,
+    summary_page,
+    write_reports,
+)
+
+ITEMS = load_items("01")
+SUM = "too large by a factor of B"
+
+
+def result(student: str, status: str, solved: int = 0, **more) -> Result:
+    items = tuple(
+        ItemResult(item.name, item.points, item.points)
+        if number < solved
+        else ItemResult(item.name, 0, item.points, "missing_mean", SUM, only_hidden=number == 5)
+        for number, item in enumerate(ITEMS)
+    )
+    return Result(student, "01", status, "why", items, **more)
+
+
+CLASS = [
+    result("Ada <Lovelace>", "ok", 6, platform_id="4711", file="01_gradients.ipynb"),
+    *(result(f"student of {status}", status, 2) for status in STATUSES[1:5]),
+    *(result(f"student of {status}", status) for status in STATUSES[5:]),
+    result("=HYPERLINK(1)", "failed", cell_errors=("In code cell 3: E: </pre><script>",)),
+]
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folders = [tmp_path_factory.mktemp("out") for _ in range(2)]
+    for folder in folders:
+        write_reports(CLASS, folder)
+    one, two = (
+        {str(p.relative_to(f)): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in folders
+    )
+    assert one == two  # the same results, the same bytes
+    return {name: raw.decode() for name, raw in one.items()}
+
+
+def test_grades_have_a_row_for_everyone(written):
+    table = rows(written["grades.csv"])
+    assert [row["status"] for row in table] == [r.status for r in CLASS]
+    assert set(STATUSES) == {row["status"] for row in table}
+    assert table[0]["score"] == table[0]["max"] == str(sum(item.points for item in ITEMS))
+    assert all(sum(int(row[i.name]) for i in ITEMS) == int(row["score"]) for row in table)
+    assert all(row["detail"] == "why" for row in table)
+
+
+def test_canvas_columns():
+    lines = list(csv.reader(canvas_csv(CLASS).splitlines()))
+    assert lines[0] == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "Lesson 01"]
+    assert lines[1] == ["    Points Possible", "", "", "", "", str(CLASS[0].most)]
+    assert lines[2] == ["Ada <Lovelace>", "4711", "", "", "", str(CLASS[0].most)]
+    assert len(lines) == 2 + len(CLASS)
+
+
+def test_moodle_columns():
+    table = rows(moodle_csv(CLASS))
+    assert list(table[0]) == [
+        *("Identifier", "Full name", "Email address", "Status", "Grade", "Maximum Grade"),
+        *("Grade can be changed", "Last modified (submission)", "Last modified (grade)"),
+        "Feedback comments",
+    ]
+    assert table[0]["Identifier"] == "Participant 4711"
+    assert table[1]["Identifier"] == ""
+    assert [row["Grade"] for row in table] == [str(r.score) for r in CLASS]
+
+
+def test_gradescope(written):
+    found = [json.loads(text) for name, text in written.items() if name.startswith("gradescope/")]
+    assert len(found) == len(CLASS)
+    for content in found:
+        assert content["score"] == sum(test["score"] for test in content["tests"])
+        assert {test["status"] for test in content["tests"]} <= {"passed", "failed"}
+        assert all(set(test) >= {"name", "max_score", "output"} for test in content["tests"])
+
+
+def test_report_counts_everything(written):
+    content = json.loads(written["report.json"])
+    assert content["statuses"] == dict.fromkeys(STATUSES, 1) | {"failed": 2}
+    assert len(content["results"]) == len(CLASS)
+    # missing and corrupt notebooks say nothing about an item
+    assert {row["graded"] for row in content["items"]} == {len(CLASS) - 2}
+
+
+def test_statistics_name_the_most_frequent_mistake():
+    first, *_, last = item_statistics(CLASS)
+    assert (first["solved"], last["solved"]) == (5, 1)
+    assert last["diagnoses"] == {"missing_mean": len(CLASS) - 3}
+
+
+def test_a_page_says_what_was_seen():
+    page = feedback_page(CLASS[1])
+    assert "raised an exception" in page
+    assert SUM in page
+    assert "The cases in your notebook pass".lower() in page.lower()
+    assert all(item.title in page.replace("&#x27;", "'") for item in ITEMS)
+
+
+def test_no_name_or_message_becomes_markup_or_a_formula(written):
+    for name, text in written.items():
+        if name.endswith(".html"):
+            assert "<script>" not in text
+            assert "<Lovelace>" not in text
+        if name.endswith(".csv"):
+            cells = [cell for line in csv.reader(text.splitlines()) for cell in line]
+            assert not [cell for cell in cells if cell.startswith(FORMULA)]
+
+
+def test_summary_has_a_picture_with_words_and_whom_to_look_at():
+    page = summary_page(CLASS)
+    assert '<img alt="Histogram of the scores of 7 students' in page
+    assert 'src="data:image/png;base64,' in page
+    for status in ("timeout", "crashed", "out of memory", "corrupt", "missing", "tampered"):
+        assert f"student of {status}: {status}. why" in page
+
+
+def test_a_class_of_nobody_has_a_summary():
+    assert "could be graded" in summary_page([result("ada", "missing")])
