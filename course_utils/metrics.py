@@ -112,7 +112,7 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     >>> scores.accuracy, scores.confusion.tolist()
     (0.75, [[1, 1], [0, 2]])
     """
-    labels, predictions = _vectors(labels, predictions)
+    labels, predictions = paired_vectors(labels, predictions)
     for name, values in (("labels", labels), ("predictions", predictions)):
         if values.dtype.kind not in "biu" or values.min() < 0 or values.max() >= num_classes:
             raise ValueError(f"{name} must be whole classes from 0 to {num_classes - 1}")
@@ -145,7 +145,7 @@ def rating_scores(ratings: np.ndarray, predictions: np.ndarray) -> RatingScores:
     >>> rating_scores(np.array([-1.0, 0.0, 2.0]), np.array([-0.5, 0.5, 2.5])).mean_absolute_error
     0.5
     """
-    ratings, predictions = _vectors(ratings, predictions)
+    ratings, predictions = paired_vectors(ratings, predictions)
     return RatingScores(
         pearson=float(stats.pearsonr(ratings, predictions).statistic),
         spearman=float(stats.spearmanr(ratings, predictions).statistic),
@@ -182,7 +182,7 @@ def reliability_bins(
     >>> found.said.round(2).tolist(), found.was.tolist(), found.counts.tolist()
     ([0.2, 0.7], [0.5, 1.0], [2, 2])
     """
-    probabilities, labels = _vectors(probabilities, labels)
+    probabilities, labels = paired_vectors(probabilities, labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():  # also refuses NaN
         raise ValueError("probabilities must be numbers from 0 to 1")
     if not np.isin(labels, (0, 1)).all() or bins < 1:
@@ -252,7 +252,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     >>> round(float(np.exp(2 / temperature)), 3)
     3.0
     """
-    logits, labels = _paired(logits, labels)
+    logits, labels = paired_rows(logits, labels)
     if logits.ndim != 2 or labels.ndim != 1 or not np.isin(labels, range(logits.shape[1])).all():
         raise ValueError(f"need logits (N, C) and classes (N,), got {logits.shape}, {labels.shape}")
     rows, labels = np.arange(len(labels)), labels.astype(int)
@@ -284,7 +284,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> Disagreement:
     >>> mcnemar(np.array([1, 1, 1, 1, 0, 1]) == 1, np.array([0, 0, 0, 0, 1, 1]) == 1)
     Disagreement(only_first=4, only_second=1, p_value=0.375)
     """
-    first, second = _vectors(first_right, second_right)
+    first, second = paired_vectors(first_right, second_right)
     if first.dtype != bool or second.dtype != bool:
         raise ValueError("need True where a model was right: pass predictions == labels")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
@@ -327,7 +327,7 @@ def bootstrap_interval(
     >>> interval.value, interval.low <= 0.75 <= interval.high
     (0.75, True)
     """
-    arrays = _paired(*arrays)
+    arrays = paired_rows(*arrays)
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(
             f"need a level between 0 and 1 and at least 1 resample, got {level} and {resamples}"
@@ -373,17 +373,29 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(mean, float(mean - half), float(mean + half), level)
 
 
-def _paired(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the inputs as arrays, after checking that they have the same rows."""
+def paired_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the inputs as arrays, after checking that they have the same rows, at least one.
+
+    Examples
+    --------
+    >>> [array.shape for array in paired_rows([1, 2], [[1, 0], [0, 1]])]
+    [(2,), (2, 2)]
+    """
     found = tuple(np.asarray(array) for array in arrays)
     if len({len(array) for array in found}) != 1 or len(found[0]) == 0:
         raise ValueError(f"need the same number of rows, at least 1; got {[len(a) for a in found]}")
     return found
 
 
-def _vectors(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the inputs as arrays, after checking that each has shape (N,)."""
-    found = _paired(*arrays)
+def paired_vectors(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the inputs as arrays, after checking that each has shape (N,), with one N.
+
+    Examples
+    --------
+    >>> [array.shape for array in paired_vectors([1, 2], [3, 4])]
+    [(2,), (2,)]
+    """
+    found = paired_rows(*arrays)
     if any(array.ndim != 1 for array in found):
         raise ValueError(f"need arrays of shape (N,), got {[array.shape for array in found]}")
     return found

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_utils.imbalance import ThresholdTable
-from course_utils.metrics import Interval
+from course_utils.metrics import Interval, ReliabilityBins
 from course_utils.training import History
 
 
@@ -76,6 +76,21 @@ def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], ax: Axes) 
     ax.set_yticks(places, class_names)
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.grid(False)
+    return ax
+
+
+def plot_reliability(bins: ReliabilityBins, ax: Axes, *, label: str | None = None) -> Axes:
+    """Draw what was true against what was said; a calibrated model lies on the diagonal.
+
+    A dot's area is its share of the rows. Empty bins are left out.
+    """
+    filled = bins.counts > 0
+    said, was = bins.said[filled], bins.was[filled]
+    (line,) = ax.plot(said, was, linewidth=1, label=label)
+    area = 300 * bins.counts[filled] / bins.counts.sum()
+    ax.scatter(said, was, s=area + 5, color=line.get_color())
+    ax.axline((0, 0), slope=1, color="#444444", linestyle="--", linewidth=1)
+    ax.set(xlabel="probability said", ylabel="share that was true", xlim=(0, 1), ylim=(0, 1))
     return ax
 
 

@@ -11,18 +11,29 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-from course_utils.metrics import Interval
-from course_utils.plotting import plot_confusion, plot_history, plot_intervals, show, use_style
+from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.plotting import (
+    plot_confusion,
+    plot_history,
+    plot_intervals,
+    plot_reliability,
+    show,
+    use_style,
+)
 from course_utils.training import EvalRecord, History, StepRecord
 
 HISTORY = History(
     steps=[StepRecord(i, float(i), 1e-5, 16) for i in range(1, 31)],
     evaluations=[EvalRecord(10, 4.0), EvalRecord(30, 2.0)],
 )
+BINS = ReliabilityBins(
+    said=np.array([0.1, np.nan, 0.9]), was=np.array([0.2, np.nan, 0.7]), counts=np.array([3, 0, 1])
+)
 PLOTS = {
     "history": lambda ax: plot_history(HISTORY, ax),
     "confusion": lambda ax: plot_confusion(np.array([[3, 1], [0, 0]]), ["no", "yes"], ax),
     "intervals": lambda ax: plot_intervals({"a": Interval(0.8, 0.7, 0.9)}, ax, xlabel="accuracy"),
+    "reliability": lambda ax: plot_reliability(BINS, ax),
 }
 
 
@@ -82,6 +93,13 @@ def test_intervals_keep_their_order_from_the_top(axes):
     segments = ax.collections[0].get_segments()
     assert segments[0][:, 0].tolist() == pytest.approx([0.7, 0.95])
     assert segments[1][:, 0].tolist() == pytest.approx([0.5, 0.6])
+
+
+def test_a_reliability_plot_leaves_empty_bins_out_and_shows_how_many_rows_the_others_have(axes):
+    ax = plot_reliability(BINS, axes[0], label="a model")
+    assert ax.get_lines()[0].get_xydata().tolist() == [[0.1, 0.2], [0.9, 0.7]]
+    first, second = ax.collections[0].get_sizes()
+    assert first - second == pytest.approx(300 * (0.75 - 0.25))
 
 
 def test_the_style_is_colour_blind_safe():
