@@ -4,7 +4,7 @@
 #     make lab PYTHON=python3.12   with a Python of your choice
 
 ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
-TARGETS := env lab test check data doctor notebooks bench clean
+TARGETS := env lab test check data doctor notebooks site bench clean
 
 .PHONY: help $(TARGETS)
 .DEFAULT_GOAL := help

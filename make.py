@@ -7,6 +7,7 @@
     python make.py data       fetch and verify the data sets
     python make.py doctor     what is installed, and what is missing
     python make.py notebooks  rebuild the notebooks whose source changed
+    python make.py site       build the course as web pages that work offline, in build/site
     python make.py bench      measure training speed against transformers.Trainer
     python make.py clean      delete caches; with --all, the environment too
 
@@ -21,6 +22,7 @@ a Python too old for the course is told so, rather than stopping at the first un
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -220,7 +222,7 @@ def make_environment() -> None:
             say("Making the environment in .venv")
             make_venv()
         say("Installing the packages (about 3 GB; some minutes the first time)")
-        pip_install(["-c", "constraints.txt", "-e", ".[dev]"], held)
+        pip_install(["-c", "constraints.txt", "-e", ".[dev,site]"], held)
         stamp_file().write_text(expected_stamp(str(venv_version())))
         unfinished_file().unlink()
     say("The environment is complete.")
@@ -307,9 +309,50 @@ def fetch_data(arguments: List[str]) -> int:
     return run(["-m", "course_utils", "data"] + arguments)
 
 
+# Nothing that asks, offers or fetches comes between a student and the first lesson.
+LAB_SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
+}
+
+
+def write_lab_settings() -> None:
+    """Change JupyterLab's defaults in our environment; a person's own settings still win."""
+    folder = venv_folder() / "share" / "jupyter" / "lab" / "settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=2) + "\n")
+
+
+# The tools need nbgrader; its menus, and its four parts of the server, are nothing to a student.
+NBGRADER_OFF = {
+    "labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
+    "jupyter_server_config.json": {
+        "ServerApp": {
+            "jpserver_extensions": {
+                "nbgrader.server_extensions." + name: False
+                for name in ("formgrader", "validate_assignment", "assignment_list", "course_list")
+            }
+        }
+    },
+}
+
+
+def hide_nbgrader() -> None:
+    """Switch it off in our environment, once: whoever switches it on again is left alone."""
+    for name, content in NBGRADER_OFF.items():
+        path = venv_folder() / "etc" / "jupyter" / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def lab(arguments: List[str]) -> int:
     if fetch_data([]):
         return 1
+    hide_nbgrader()
+    write_lab_settings()
     first = ROOT / "notebooks" / "00_start_here.ipynb"
     opened = [os.path.join("notebooks", first.name)] if first.exists() else []
     return run(["-m", "jupyterlab"] + opened + arguments)
@@ -334,7 +377,12 @@ def check(arguments: List[str]) -> int:
 
 
 def notebooks(arguments: List[str]) -> int:
-    return run([os.path.join("tools", "notebooks.py"), "build"] + arguments, env=offline())
+    failed = run([os.path.join("tools", "notebooks.py"), "build"] + arguments, env=offline())
+    return failed or run(["-m", "tools.readme"])  # the lesson map follows the notebooks
+
+
+def site(arguments: List[str]) -> int:
+    return run(["-m", "tools.site"] + arguments, env=offline())
 
 
 def bench(arguments: List[str]) -> int:
@@ -374,6 +422,7 @@ TARGETS = {
     "data": fetch_data,
     "doctor": doctor,
     "notebooks": notebooks,
+    "site": site,
     "bench": bench,
     "clean": clean,
 }

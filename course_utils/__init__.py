@@ -17,8 +17,9 @@ It is meant to be read, in this order; a module imports only from those above it
 13. `plotting`       records and arrays to matplotlib axes
 14. `widgets`        dials to turn: ipywidgets over the plots
 15. `doctor`         is this machine ready for the lessons?
-16. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-17. `__main__`       the `course` command
+16. `colab`          make a Google Colab runtime ready
+17. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+18. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -312,7 +312,7 @@ def test_makefile_and_make_py_agree(make):
 
 def test_made_once(make, capsys):
     assert make.main(["env"]) == 0
-    assert make.installs == [["-c", "constraints.txt", "-e", ".[dev]"]]
+    assert make.installs == [["-c", "constraints.txt", "-e", ".[dev,site]"]]
     capsys.readouterr()
     assert make.main(["env"]) == 0
     assert len(make.installs) == 1

@@ -42,6 +42,7 @@ class Stage:
         for artist in self.moving:
             artist.set_animated(True)  # left out when the whole figure is drawn
         self.canvas.draw()
+        figure.set_layout_engine("none")  # what moves must not move the axes
         self.background = self.canvas.copy_from_bbox(figure.bbox)
 
     def png(self) -> bytes:

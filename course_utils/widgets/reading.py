@@ -36,7 +36,7 @@ def token_explorer(
     >>> explorer = token_explorer(["A dull film."], load_tokenizer())
     >>> explorer.controls["own"].value = "Unwatchable"
     >>> print(explorer.said)
-    11 characters, 1 words, 6 tokens with [CLS] and [SEP]; none unknown, none cut.
+    11 characters, 1 words, 5 tokens with [CLS] and [SEP]; none unknown, none cut.
     """
     if not texts or not 4 <= max_tokens <= 64:
         raise ValueError(f"need a text, and max_tokens from 4 to 64; got {texts} and {max_tokens}")

@@ -1,0 +1,129 @@
+"""Write into README.md what the notebooks say of themselves, so that it is never stale.
+
+    python -m tools.readme           # write
+    python -m tools.readme --check   # is it in step? changes nothing
+
+Two parts of the README are generated, each between two comments: the lesson map, from the headers
+of the notebooks (title, second objective, measured minutes, prerequisites), and the command that
+clones the project, from the address in ``pyproject.toml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.notebooks import ROOT, read_notebook, repository, write_atomically
+
+PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One lesson, as its header describes it."""
+
+    path: str
+    title: str
+    learn: str
+    minutes: str
+    needs: str
+    exercise: str
+
+
+def read_row(path: Path, root: Path = ROOT) -> Row:
+    """What a notebook's header says.
+
+    Raises
+    ------
+    ValueError
+        The header lacks something; `tests/test_notebooks.py` says how it should look.
+    """
+    cells = [cell.source for cell in read_notebook(path).cells if cell.cell_type == "markdown"]
+    header = "\n\n".join(cells[:3])
+    title = re.search(r"^# (.+)$", header, re.M)
+    goals = re.search(r"^## What you will be able to do\n(.+?)^\*\*", header, re.M | re.S)
+    needs = re.search(r"^\*\*Prerequisites:\*\*(.+?)(?:\n\n|\Z)", header, re.M | re.S)
+    minutes = re.search(r"^\*\*Measured:\*\* ([\d.]+) min", header, re.M)
+    if not (title and goals and needs):
+        raise ValueError(f"{path.name}: no title, objectives or prerequisites in its header")
+    found = re.findall(r"^- (.+?)(?=^- |\Z)", goals[1], re.M | re.S)
+    exercise = f"exercises/{path.name}"
+    return Row(
+        path=path.relative_to(root).as_posix(),
+        title=title[1].replace(". ", " ", 1),
+        learn=" ".join(found[1].split()).rstrip(".;"),
+        minutes=minutes[1] if minutes else "",
+        needs=short_needs(needs[1]),
+        exercise=f"[{path.stem[:2]}]({exercise})" if (root / exercise).exists() else "",
+    )
+
+
+def short_needs(text: str) -> str:
+    """The lessons a lesson builds on; its first sentence if it names none.
+
+    >>> short_needs("lesson 01 (loss) and lessons 03 and 02.")
+    '01, 02, 03'
+    >>> short_needs(" Python with lists. No machine learning.")
+    'Python with lists'
+    """
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))
+    lessons = re.findall(r"\b(\d\d)\b", plain)
+    return ", ".join(sorted(set(lessons))) or plain.split(".")[0].strip()
+
+
+def lesson_map(root: Path = ROOT) -> str:
+    """The table of lessons that exist."""
+    rows = [read_row(path, root) for path in sorted((root / "notebooks").glob("[0-9]*.ipynb"))]
+    lines = ["| lesson | among other things, you will | runs in | needs | exercises |"]
+    lines.append("|---|---|---|---|---|")
+    for row in rows:
+        minutes = f"{row.minutes} min" if row.minutes else ""
+        cells = (f"[{row.title}]({row.path})", row.learn, minutes, row.needs, row.exercise)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def clone_command(root: Path = ROOT) -> str:
+    """The two commands of the start, for a shell."""
+    address = repository(root)
+    folder = str(address).rstrip("/").rsplit("/", 1)[-1]
+    lines = [f"git clone {address} && cd {folder}", "make lab"]
+    return "```\n" + "\n".join(lines) + "\n```\n"
+
+
+def render(text: str, root: Path = ROOT) -> str:
+    """The README with its generated parts renewed.
+
+    Raises
+    ------
+    ValueError
+        A part's comments are not there, or there twice.
+    """
+    for name, made in {"lesson map": lesson_map(root), "commands": clone_command(root)}.items():
+        pattern = re.escape(PART.format(name, "\0")).replace(re.escape("\0"), ".*?")
+        new = PART.format(name, made)
+        text, count = re.subn(pattern, lambda _, new=new: new, text, flags=re.S)
+        if count != 1:
+            raise ValueError(f"README.md has the comments around its {name} {count} times")
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="say whether it is stale; no change")
+    options = parser.parse_args(arguments)
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    new = render(text)
+    if options.check:
+        print("README.md is " + ("in step" if new == text else "stale: python -m tools.readme"))
+        return int(new != text)
+    write_atomically(path, new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
