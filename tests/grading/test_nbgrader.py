@@ -3,6 +3,7 @@ work the same points. (For dishonest work it does not: see the hostile bank.)"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sqlite3
@@ -13,12 +14,19 @@ from pathlib import Path
 import pytest
 
 from course_utils.grading.items import load_items
-from tests.grading.hostile import EXERCISE, SOLUTION
+from tests.grading.hostile import EXERCISE, ROOT, SOLUTION
 from tools.notebooks import code_cells, read_notebook
 
 pytest.importorskip("nbgrader")
 pytestmark = pytest.mark.slow
 NAME = SOLUTION.stem
+
+
+def load(name: str, path: Path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def nbgrader(folder: Path, *arguments: str) -> None:
@@ -30,6 +38,34 @@ def nbgrader(folder: Path, *arguments: str) -> None:
         env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},  # alembic
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_its_menus_do_not_come_with_our_jupyterlab(tmp_path, monkeypatch):
+    """As JupyterLab and its server read the settings that `make lab` leaves."""
+    make = load("make", ROOT / "make.py")
+    monkeypatch.setattr(make, "venv_folder", lambda: tmp_path)
+    script = """
+from jupyter_server.serverapp import ServerApp
+from jupyterlab_server.config import get_page_config
+app = ServerApp()
+app.initialize(argv=[], new_httpserver=False, find_extensions=True)
+print([name for name, on in app.jpserver_extensions.items() if on and "nbgrader" in name])
+print("@jupyter/nbgrader" in get_page_config([]).get("disabledExtensions", {}))
+"""
+    seen = []
+    for step in (lambda: None, make.hide_nbgrader, make.hide_nbgrader):
+        step()
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env=os.environ
+            | {"JUPYTER_CONFIG_PATH": str(tmp_path / "etc/jupyter"), "HOME": str(tmp_path)},
+        )
+        seen.append(done.stdout.splitlines()[-2:])
+        assert done.returncode == 0, done.stderr
+    assert "nbgrader.server_extensions.formgrader" in seen[0][0], "what is switched off is there"
+    assert seen[1:] == [["[]", "True"]] * 2
 
 
 @pytest.fixture(scope="module")
