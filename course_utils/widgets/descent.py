@@ -64,11 +64,11 @@ def gradient_descent_stepper(
         heights = [[float(loss(torch.tensor([x, y]).float())) for x in xs] for y in ys]
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     field, curve = figure.subplots(1, 2, width_ratios=(5, 4))
-    lines = field.contour(xs, ys, heights, levels=16, cmap="viridis", linewidths=1)
-    field.clabel(lines, fontsize=8)
     field.set(xlabel=f"weight of {names[0]}", ylabel=f"weight of {names[1]}")
     field.grid(False)
     low, high = np.min(heights), np.max(heights)
+    levels = low + (high - low) * np.linspace(0.02, 1, 25) ** 2.5  # closer where it is flat
+    field.contour(xs, ys, heights, levels=levels, colors="grey", linewidths=0.6)
     curve.set(xlabel="step", ylabel="loss", xlim=(-0.5, steps + 0.5))
     curve.set_ylim(low - 0.05 * (high - low), high)
     (walked,) = field.plot([], [], "o-", color=RED, markersize=4, linewidth=1.5)
