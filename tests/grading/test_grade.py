@@ -259,6 +259,24 @@ def test_command_errors(folder, arguments, code, words):
     assert "Traceback" not in done.stderr
 
 
+def test_killed_outright_it_goes_on_where_it_stopped(folder):
+    command = [sys.executable, "-m", "course_utils", "grade", str(folder / "in"), "--lesson", "01"]
+    command += ["--seed", "9", "--jobs", "1", "--out"]
+    whole, broken = folder / "whole", folder / "broken"
+    assert subprocess.run([*command, str(whole)], cwd=ROOT, capture_output=True).returncode == 0
+    process = subprocess.Popen([*command, str(broken)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while len(kept := list(broken.glob("results/*.json"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    assert not (broken / "grades.csv").exists()
+    assert subprocess.run([*command, str(broken)], cwd=ROOT, capture_output=True).returncode == 0
+    assert bytes_of(broken) == bytes_of(whole)
+    assert {path: path.stat().st_mtime_ns for path in kept} == times  # not graded again
+
+
 def test_interrupt_ends_everything_at_once(folder):
     path = folder / "in" / "ada" / "01_gradients.ipynb"
     path.write_bytes(notebook(STUBS, "time.sleep(600)"))
