@@ -147,6 +147,9 @@ def test_calibration_error_by_hand():
     said = np.array([0.9] * 5 + [0.2] * 5)
     labels = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0])
     assert expected_calibration_error(said, labels) == pytest.approx(0.15)
+    # bins of 3 and of 1 row: (3 x 0.7/3 + 1 x 0.2) / 4, not the plain mean of the two gaps
+    few = expected_calibration_error(np.array([0.9, 0.9, 0.9, 0.2]), np.array([1, 1, 0, 0]))
+    assert few == pytest.approx(0.225)
     # in one bin the errors cancel: 0.55 said, 0.4 true
     assert expected_calibration_error(said, labels, bins=1) == pytest.approx(0.15)
     assert expected_calibration_error(np.array([0.9, 0.1]), np.array([0, 1]), bins=1) == 0
