@@ -8,6 +8,7 @@ import numpy as np
 
 from course_utils.grading.calls import lesson_01 as calls
 from course_utils.grading.checks import Case, Diagnosis, Item
+from course_utils.grading.items.bugs import remaining
 from course_utils.grading.wire import Tensor
 
 # --- the gradient of binary cross-entropy -----------------------------------------------------
@@ -744,22 +745,7 @@ TRAIN = Item(
     reference=_train(),
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=(
-        Diagnosis("untouched", "all three bugs are still there", _train(True, True, True)),
-        *(Diagnosis(bug, message, _train(**{bug: True})) for bug, message in REMAINING.items()),
-        *(
-            Diagnosis(
-                f"{one}_and_{other}",
-                f"two bugs are left. First: {REMAINING[one]}. Then: {REMAINING[other]}",
-                _train(**{one: True, other: True}),
-            )
-            for one, other in (
-                ("forgets", "squashes"),
-                ("forgets", "broadcasts"),
-                ("squashes", "broadcasts"),
-            )
-        ),
-    ),
+    diagnoses=remaining(_train, REMAINING),
 )
 
 ITEMS = (BCE, LSE, SOFTMAX, DIFFERENCE, VALUE, TRAIN)
