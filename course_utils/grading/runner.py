@@ -13,6 +13,7 @@ could gain is settled outside, where results are compared with answers that neve
 import ast
 import builtins
 import contextlib
+import gc
 import linecache
 import os
 import random
@@ -182,6 +183,7 @@ def main() -> None:
         while line:
             line = line[os.write(results, line) :]
 
+    gc.set_threshold(100_000)  # importing torch takes a fifth less time without full searches
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module  # where pickle and dataclasses look for students' classes
     namespace = vars(module)

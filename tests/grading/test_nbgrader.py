@@ -20,6 +20,7 @@ from tools.notebooks import code_cells, read_notebook
 pytest.importorskip("nbgrader")
 pytestmark = pytest.mark.slow
 NAME = SOLUTION.stem
+SOLUTIONS = sorted(SOLUTION.parent.glob("*.ipynb"))
 
 
 def load(name: str, path: Path):
@@ -93,9 +94,22 @@ def school(tmp_path_factory):
     return folder
 
 
-def test_generate_assignment_makes_our_exercise(school):
-    theirs = read_notebook(school / "release" / "ps1" / f"{NAME}.ipynb")
-    ours = read_notebook(EXERCISE)
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """Every lesson's solution as one assignment, which nbgrader turns into exercises."""
+    folder = tmp_path_factory.mktemp("released")
+    (folder / "nbgrader_config.py").write_text("c = get_config()\n")
+    (folder / "source" / "all").mkdir(parents=True)
+    for path in SOLUTIONS:
+        shutil.copy(path, folder / "source" / "all")
+    nbgrader(folder, "generate_assignment", "all")
+    return folder / "release" / "all"
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_generate_assignment_makes_our_exercise(released, path):
+    theirs = read_notebook(released / path.name)
+    ours = read_notebook(EXERCISE.parent / path.name)
     assert [c.source for c in code_cells(theirs)] == [c.source for c in code_cells(ours)]
     for their_cell, our_cell in zip(code_cells(theirs), code_cells(ours), strict=True):
         mark = dict(their_cell.metadata.get("nbgrader", {}))
@@ -122,11 +136,12 @@ def test_autograde_gives_honest_work_the_same_points(school):
     }
 
 
-def test_every_mark_is_valid_schema_3(school):
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_every_mark_is_valid_schema_3(path):
     from nbgrader.nbgraderformat import MetadataValidator
 
-    for path in (SOLUTION, EXERCISE):
-        notebook = read_notebook(path)
+    for place in (path, EXERCISE.parent / path.name):
+        notebook = read_notebook(place)
         MetadataValidator().validate_nb(notebook)
         ids = [c.metadata.nbgrader.grade_id for c in notebook.cells if "nbgrader" in c.metadata]
         assert len(ids) == len(set(ids))
