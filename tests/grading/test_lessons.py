@@ -8,7 +8,6 @@ visible in the sandbox.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -23,15 +22,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
 SETTINGS = Settings(seed=4_711, limits=Limits(seconds=180))
 
 
-def notebook_of(folder: Path, lesson: str) -> Path:
-    return next(folder.glob(f"{lesson}_*.ipynb"), folder / "missing")
-
-
-def is_there(lesson: str) -> bool:
-    """A lesson without its notebooks fails its own tests and nobody else's."""
-    return all(notebook_of(f, lesson).exists() for f in (SOLUTION.parent, EXERCISE.parent))
-
-
 def first_variants(lesson: str) -> dict[str, int]:
     """For each item that has a known-wrong variant, the number of its first."""
     found = {}
@@ -44,7 +34,8 @@ def first_variants(lesson: str) -> dict[str, int]:
 
 def spoiled(lesson: str) -> bytes:
     """The solution, its answers then replaced by known-wrong ones."""
-    content = json.loads(notebook_of(SOLUTION.parent, lesson).read_text(encoding="utf-8"))
+    [path] = SOLUTION.parent.glob(f"{lesson}_*.ipynb")
+    content = json.loads(path.read_text(encoding="utf-8"))
     lines = [
         f"from course_utils.grading.items import load_items as _load; _items = _load({lesson!r})"
     ]
@@ -57,48 +48,48 @@ def spoiled(lesson: str) -> bytes:
     return json.dumps(content).encode()
 
 
+@pytest.fixture(scope="module", params=lessons())
+def lesson(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def graded(walls, tmp_path_factory):
-    """Of every lesson: the solution, the untouched exercise, and a notebook of wrong answers."""
-    whole = sandbox.command
-    place = tmp_path_factory.mktemp("lessons")
-    handed_in, wrong = [], []
-    for lesson in filter(is_there, lessons()):
-        for name, folder in (("solved", SOLUTION.parent), ("untouched", EXERCISE.parent)):
-            path = notebook_of(folder, lesson)
-            handed_in.append(Submission(name, lesson, path.name, path.read_bytes()))
-        wrong.append(Submission("wrong", lesson, "x.ipynb", spoiled(lesson)))
-    results = grade_all(handed_in, SETTINGS, place, jobs=2)
+def graded(walls, lesson, tmp_path_factory):
+    """Of one lesson: the solution, the untouched exercise, and a notebook of wrong answers."""
+    whole, place = sandbox.command, tmp_path_factory.mktemp("lesson")
 
     def with_answers(*given):
         arguments = whole(*given)
         index = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
         return arguments[: index - 1] + arguments[index + 1 :]
 
+    honest = []
+    for name, folder in (("solved", SOLUTION.parent), ("untouched", EXERCISE.parent)):
+        [path] = folder.glob(f"{lesson}_*.ipynb")
+        honest.append(Submission(name, lesson, path.name, path.read_bytes()))
+    results = grade_all(honest, SETTINGS, place, jobs=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sandbox, "command", with_answers)
-        results += grade_all(wrong, SETTINGS, place, jobs=2)
-    return {(result.student, result.lesson): result for result in results}
+        wrong = Submission("wrong", lesson, "x.ipynb", spoiled(lesson))
+        results += grade_all([wrong], SETTINGS, place)
+    return {result.student: result for result in results}
 
 
-@pytest.mark.parametrize("lesson", lessons())
 def test_a_solution_gets_full_marks(graded, lesson):
-    result = graded["solved", lesson]
+    result = graded["solved"]
     assert (result.score, result.status, result.detail) == (result.most, "ok", ""), result
     assert result.most == sum(item.points for item in load_items(lesson)) > 0
 
 
-@pytest.mark.parametrize("lesson", lessons())
 def test_an_untouched_exercise_gets_nothing(graded, lesson):
-    result = graded["untouched", lesson]
+    result = graded["untouched"]
     assert result.score == 0, result
     assert result.status in ("ok", "failed"), result
     assert not any(item.points for item in result.items), "an item passes by accident"
 
 
-@pytest.mark.parametrize("lesson", lessons())
 def test_wrong_answers_lose_their_items_and_are_named(graded, lesson):
-    result = graded["wrong", lesson]
+    result = graded["wrong"]
     numbers = first_variants(lesson)
     for item, graded_item in zip(load_items(lesson), result.items, strict=True):
         if item.target in numbers:
