@@ -49,6 +49,8 @@ def _attention(
             scores = np.where(mask == 1, -1e9, scores)
         elif mask_as == "rows":
             scores = np.where(mask[:, None] == 1, scores, -1e9)
+        elif mask_as == "rows_infinite":
+            scores = np.where(mask[:, None] == 1, scores, -np.inf)
         elif mask_as == "zero_scores":
             scores = scores * mask
         elif mask_as == "added":
@@ -139,6 +141,24 @@ ATTENTION = Item(
             "two things are missing: the division by √d, and the mask",
             _attention(lambda T, d: 1.0, mask_as=""),
         ),
+        Diagnosis(
+            "no_scale_late_mask",
+            "two things. The scores are not divided by √d. And the mask comes after softmax: the "
+            "weights left over no longer sum to 1",
+            _attention(lambda T, d: 1.0, mask_as="late"),
+        ),
+        Diagnosis(
+            "no_scale_wrong_axis",
+            "two things. The scores are not divided by √d. And softmax is taken over the queries: "
+            "every row must sum to 1",
+            _attention(lambda T, d: 1.0, axis=0),
+        ),
+        Diagnosis(
+            "wrong_axis_no_mask",
+            "two things. Softmax is taken over the queries: every row must sum to 1. And the mask "
+            "is not used",
+            _attention(mask_as="", axis=0),
+        ),
         Diagnosis("no_mask", "padding is listened to: `mask` is not used", _attention(mask_as="")),
         Diagnosis(
             "mask_inverted",
@@ -149,6 +169,12 @@ ATTENTION = Item(
             "mask_on_queries",
             "the mask forbids rows, the ones who ask: it belongs to the columns, the keys",
             _attention(mask_as="rows"),
+        ),
+        Diagnosis(
+            "mask_on_queries",
+            "the mask forbids rows, the ones who ask, and a row of -∞ alone gives nan: it belongs "
+            "to the columns, the keys",
+            _attention(mask_as="rows_infinite"),
         ),
         Diagnosis(
             "unstable",

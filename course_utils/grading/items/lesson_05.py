@@ -76,6 +76,12 @@ SCHEDULE = Item(
             climbs_too_long(0),
         ),
         Diagnosis(
+            "idle_first_step_past_the_end",
+            "two things. The first step has rate 0 and does nothing: the climb is "
+            "(step + 1) / warmup. And beyond `total` the factor climbs again: it stays at 0",
+            _schedule(climb=lambda step, warmup: step / warmup, clamped=False),
+        ),
+        Diagnosis(
             "overshoots",
             "the climb goes on for one step too many, above 1, and divides by zero without a "
             "warm-up: it ends before step = warmup",
