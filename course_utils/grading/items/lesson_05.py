@@ -145,16 +145,16 @@ SCHEDULE = Item(
 
 def clip_cases(generator: np.random.Generator) -> list[Case]:
     """Above the limit, below it, above it only together, and zero."""
-    gradients = {
-        "a matrix and a vector, too large": [(3, 4), (4,), 2.0, 1.0],
-        "small ones": [(2, 3), (5,), 0.1, 2.0],
-        "only together too large": [(2, 2), (3,), 0.5, 0.0],
-        "all zero": [(2, 2), (3,), 0.0, 1.0],
+    gradients: dict[str, tuple[tuple[int, int], int, float, float]] = {
+        "a matrix and a vector, too large": ((3, 4), 4, 2.0, 1.0),
+        "small ones": ((2, 3), 5, 0.1, 2.0),
+        "only together too large": ((2, 2), 3, 0.5, 0.0),
+        "all zero": ((2, 2), 3, 0.0, 1.0),
     }
     cases = []
     for name, (matrix, vector, size, max_norm) in gradients.items():
         both = [size * generator.normal(0, 1, matrix), size * generator.normal(0, 1, vector)]
-        both += [size * generator.normal(0, 1, ())[None]]
+        both += [size * generator.normal(0, 1, 1)]
         if max_norm == 0.0:  # more than the largest alone, less than all
             norms = [np.sqrt((g**2).sum()) for g in both]
             max_norm = float((max(norms) + math.hypot(*norms)) / 2)
