@@ -323,6 +323,10 @@ def write_lab_settings() -> None:
     folder = venv_folder() / "share" / "jupyter" / "lab" / "settings"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=2) + "\n")
+    # nbgrader is there for tests; its menu, side bar and Validate button are not for students.
+    (folder / "page_config.json").write_text(
+        json.dumps({"disabledExtensions": {"@jupyter/nbgrader": True}}, indent=2) + "\n"
+    )
 
 
 # The tools need nbgrader; its menus, and its four parts of the server, are nothing to a student.

@@ -199,11 +199,13 @@ def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> Notebook
         return copied
     badge = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
     metadata = {"tags": [COLAB]}
+    # Folded in Colab and in JupyterLab: who is not there yet need not read it.
+    folded = metadata | {"cellView": "form", "jupyter": {"source_hidden": True}}
     text = COLAB_TEXT.format(root="../" * path.count("/"), badge=badge)
     cells = [
         nbformat.v4.new_markdown_cell(text, id="colab-badge", metadata=metadata),
         nbformat.v4.new_code_cell(
-            COLAB_CODE.format(address=address), id="colab-setup", metadata=metadata
+            COLAB_CODE.format(address=address), id="colab-setup", metadata=folded
         ),
     ]
     copied.cells[1:1] = [NotebookNode(cell) for cell in cells]

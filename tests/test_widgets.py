@@ -1,0 +1,237 @@
+"""Widgets: what they say is right, the picture is whole, and a step is quick.
+
+That they move in a real JupyterLab is `tests/test_browser.py`; that they run under ipywidgets 7,
+`tests/test_colab.py`.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+
+from course_utils import widgets
+from course_utils.imbalance import threshold_table
+from course_utils.models import load_tokenizer
+from course_utils.widgets.descent import descend
+from course_utils.widgets.explorer import Explorer, Stage
+from course_utils.widgets.stopping import stop_early
+
+RANDOM = np.random.default_rng(0)
+LABELS = (RANDOM.random(500) < 0.1).astype(int)
+SCORES = 1 / (1 + np.exp(-(RANDOM.normal(size=500) + 2 * LABELS - 1.5)))
+WEIGHTS = RANDOM.random((2, 3, 4, 4))
+WEIGHTS /= WEIGHTS.sum(axis=-1, keepdims=True)
+RUNS = {"plain": ([0.7, 0.4, 0.2, 0.1], [0.6, 0.5, 0.6, 0.8]), "decay": ([0.7] * 4, [0.69] * 4)}
+SENTENCES = ["An unflinchingly <b>dull</b> film.", "Lovely."]
+
+
+def bowl(theta: torch.Tensor) -> torch.Tensor:
+    return (theta**2 * torch.tensor([1.0, 8.0])).sum() / 2
+
+
+MAKERS = {
+    "threshold": lambda: widgets.threshold_dial(LABELS, SCORES),
+    "descent": lambda: widgets.gradient_descent_stepper(
+        bowl, (4.0, 2.0), rates=(0.1, 0.3), window=(-5, 5, -3, 3)
+    ),
+    "tokens": lambda: widgets.token_explorer(SENTENCES, load_tokenizer()),
+    "attention": lambda: widgets.attention_viewer(WEIGHTS, ["a", "dull", "dull", "film"]),
+    "stopping": lambda: widgets.overfitting_explorer(RUNS),
+}
+# A control of each, and where to move it.
+MOVES = {
+    "threshold": ("threshold", [0.1, 0.33, 0.9]),
+    "descent": ("step", [0, 3, 30]),
+    "tokens": ("max_tokens", [4, 8, 64]),
+    "attention": ("head", [1, 2, 0]),
+    "stopping": ("patience", [1, 4, 3]),
+}
+
+
+@pytest.fixture(scope="module")
+def explorers() -> dict[str, Explorer]:
+    return {name: make() for name, make in MAKERS.items()}
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_one_output_holds_widget_picture_and_words(name, explorers):
+    data, metadata = explorers[name]._repr_mimebundle_()
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"]
+    picture = base64.b64decode(data["image/png"])
+    assert pixels(picture).std() > 5  # not blank
+    assert len(metadata["image/png"]["alt"].split()) >= 5
+    assert data["text/plain"] == metadata["image/png"]["alt"]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_picture_is_the_same_each_time(name, explorers):
+    assert MAKERS[name]().picture == explorers[name].picture
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_control_has_a_label(name, explorers):
+    for control in explorers[name].controls.values():
+        assert control.description.strip()
+        assert control.style.description_width == "initial"  # or a long label would be cut
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
+    explorer, (control, values) = MAKERS[name](), MOVES[name]
+    seen, times = {explorer.said}, []
+    for value in values:
+        start = time.thread_time()  # not the wall clock: other tests run beside this one
+        explorer.controls[control].value = value
+        times.append(time.thread_time() - start)
+        seen.add(explorer.said)
+        assert explorer.said in explorer.words.value
+    assert len(seen) >= 3
+    assert np.median(times) < 0.1
+
+
+@pytest.mark.parametrize("name", ["threshold", "descent", "attention", "stopping"])
+def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
+    """A moving artist that is not on the list would be missing, or stand still."""
+    stages = []
+    real = Stage.__init__
+
+    def noted(self, figure, moving):
+        stages.append(self)
+        real(self, figure, moving)
+
+    monkeypatch.setattr(Stage, "__init__", noted)
+    explorer, (control, values) = MAKERS[name](), MOVES[name]
+    explorer.controls[control].value = values[0]
+    [stage] = stages
+    quick = pixels(stage.png())
+    for artist in stage.moving:
+        artist.set_animated(False)
+    stage.canvas.draw()
+    whole = np.asarray(stage.canvas.buffer_rgba())[..., :3].astype(int)
+    different = (np.abs(quick - whole).max(axis=-1) > 40).mean()
+    assert different < 0.01  # what lies over what may differ by a few pixels
+
+
+def test_blitting_that_forgets_an_artist_is_noticed():
+    """The test above can fail: a line that is not among the moving ones stays where it was."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4, 2))
+    (line,) = figure.subplots().plot([0, 1], [0, 0], linewidth=10)
+    stage = Stage(figure, [])
+    before = stage.png()
+    line.set_ydata([1, 1])
+    assert stage.png() == before
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 1.0])
+def test_the_dial_counts_as_scikit_learn_does(threshold):
+    dial = widgets.threshold_dial(LABELS, SCORES, costs=(4,))
+    dial.controls["threshold"].value = threshold
+    (_, alarms), (missed, hits) = confusion_matrix(LABELS, threshold <= SCORES)
+    assert f"{hits} hits, {alarms} false alarms; {missed} of {LABELS.sum()} missed" in dial.said
+    assert f"{(4 * missed + alarms) / 500:.3f} for each row" in dial.said
+
+
+def test_the_buttons_go_where_they_say():
+    dial, table = (
+        widgets.threshold_dial(LABELS, SCORES, costs=(9,)),
+        threshold_table(LABELS, SCORES),
+    )
+    best, cheapest = dial.buttons
+    best.click()
+    assert abs(dial.controls["threshold"].value - table.best_f1()) <= 0.01
+    cheapest.click()
+    assert abs(dial.controls["threshold"].value - table.cheapest(9)) <= 0.01
+
+
+def test_descent_is_gradient_descent():
+    path, losses = descend(bowl, (4.0, 2.0), rate=0.1, steps=4)
+    steps = np.arange(5)[:, None]
+    assert np.allclose(path, np.array([4.0, 2.0]) * (1 - 0.1 * np.array([1.0, 8.0])) ** steps)
+    assert np.allclose(losses, (path**2 * [1.0, 8.0]).sum(axis=1) / 2)
+
+
+def test_a_path_that_diverges_does_not_break_the_picture():
+    stepper = widgets.gradient_descent_stepper(
+        bowl, (1.0, 1.0), rates=(1e9,), window=(-2, 2, -2, 2), steps=40
+    )
+    stepper.controls["step"].value = 40
+    assert "nan" in stepper.said or "inf" in stepper.said
+
+
+def test_typed_text_is_shown_as_text_and_never_as_html():
+    explorer = widgets.token_explorer(["fine"], load_tokenizer())
+    explorer.controls["own"].value = "<script>alert(1)</script> & so on"
+    assert "<script>" not in explorer.view.value
+    assert "script" in explorer.view.value
+    assert "&amp;" in explorer.view.value
+
+
+def test_tokens_beyond_the_cut_are_named():
+    explorer = widgets.token_explorer(["one two three four five six"], load_tokenizer())
+    explorer.controls["max_tokens"].value = 5  # [CLS], three words, [SEP]
+    assert "5 tokens" in explorer.said
+    assert "3 cut" in explorer.said
+    assert explorer.view.value.count("line-through") == 3
+
+
+def test_early_stopping_agrees_with_a_plain_loop():
+    losses = np.random.default_rng(1).random((50, 12))
+    for row in losses:
+        for patience in (1, 2, 5):
+            best, waited = 0, 0
+            for epoch in range(1, 13):
+                improved = epoch == 1 or row[epoch - 1] < row[best - 1]
+                best, waited = (epoch, 0) if improved else (best, waited + 1)
+                if waited == patience:
+                    break
+            assert stop_early(row, patience) == (epoch, best)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: widgets.threshold_dial(LABELS, SCORES * 3),
+        lambda: widgets.threshold_dial(LABELS, SCORES, costs=()),
+        lambda: widgets.threshold_dial(LABELS, SCORES, costs=(1, 0)),
+        lambda: widgets.threshold_dial(LABELS[:3], SCORES),
+        lambda: widgets.attention_viewer(WEIGHTS, ["too", "few"]),
+        lambda: widgets.attention_viewer(WEIGHTS * 2, list("abcd")),
+        lambda: widgets.attention_viewer(WEIGHTS[0], list("abcd")),
+        lambda: widgets.overfitting_explorer({}),
+        lambda: widgets.overfitting_explorer({"a": ([1.0], [1.0, 2.0])}),
+        lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(), window=(0, 1, 0, 1)),
+        lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),
+        lambda: widgets.token_explorer([], load_tokenizer()),
+        lambda: widgets.token_explorer(["a"], load_tokenizer(), max_tokens=2),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(call):
+    with pytest.raises(ValueError, match=r"got|must|need"):
+        call()
+
+
+def test_only_widgets_of_version_7_are_used():
+    core = {"HTML", "HBox", "VBox", "Layout", "Button", "Dropdown", "Text"}
+    core |= {"IntSlider", "FloatSlider", "SelectionSlider"}
+    used = set()
+    for path in Path(widgets.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "ipywidgets":
+                used.add(node.attr)
+    assert used
+    assert used <= core
