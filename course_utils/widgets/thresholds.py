@@ -65,7 +65,7 @@ def threshold_dial(
     (here,) = money.plot([0.5, 0.5], money.get_ylim(), color=GREY, linestyle="--", linewidth=1)
     (dots,) = curves.plot([], [], "o", color=GREY)
     (paid,) = money.plot([], [], "o", color=GREY, markerfacecolor="white", markersize=9)
-    # Nobody pays much more than flagging everyone, or no one, costs: dear misses would hide the rest.
+    # Nobody pays more than flagging everyone, or no one, costs: dear misses would hide the rest.
     top = 1.6 * max(table.false_alarms[0], min(costs) * table.caught[0]) / rows
     money.set_ylim(0, top)
     here.set_ydata([0, top])

@@ -1,0 +1,266 @@
+"""The course in a real JupyterLab, in a real browser: open, run, move a dial, save.
+
+Needs a Chromium and the playwright package (`pip install -e ".[dev]"` brings the latter; neither
+downloads a browser). Without one the tests are skipped and say so. Screenshots are kept in
+``build/screenshots``, or where ``COURSE_SCREENSHOTS`` says, for people to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import make
+from tools.notebooks import ROOT, code_cells, read_notebook
+
+pytestmark = pytest.mark.slow
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+SHOTS = Path(os.environ.get("COURSE_SCREENSHOTS", ROOT / "build" / "screenshots"))
+LESSON = "01_gradients"  # the cheapest that computes something and shows a picture
+PATIENCE_MS = 120_000  # this suite runs beside others on slow machines
+FIRST_PAGE_S = 10.0
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+SETUP = """\
+import numpy as np, torch
+from course_utils import widgets
+from course_utils.models import load_tokenizer
+from course_utils.plotting import use_style
+use_style()
+random = np.random.default_rng(0)
+labels = (random.random(800) < 0.1).astype(int)
+scores = 1 / (1 + np.exp(-(random.normal(size=800) + 2 * labels - 1.5)))
+tokens = "[CLS] the film is not as bad as they say . [SEP]".split()
+attention = random.random((6, 12, 12, 12)) ** 8
+attention /= attention.sum(axis=-1, keepdims=True)
+epochs = np.arange(1, 11)
+runs = {"plain": (np.exp(-epochs / 3), 0.4 + 0.01 * (epochs - 4) ** 2),
+        "weight decay": (np.exp(-epochs / 4), 0.42 + 0.006 * (epochs - 5) ** 2)}
+valley = lambda theta: (theta**2 * torch.tensor([1.0, 8.0])).sum() / 2"""
+CALLS = {
+    "threshold": "widgets.threshold_dial(labels, scores)",
+    "descent": "widgets.gradient_descent_stepper(valley, (4.0, 2.0), rates=(0.05, 0.2, 0.24, 0.26),"
+    " window=(-5, 5, -3, 3))",
+    "tokens": "widgets.token_explorer(['An unflinchingly dull film. ' * 6, 'Lovely.'],"
+    " load_tokenizer())",  # longer than the cut, so that moving it shows
+    "attention": "widgets.attention_viewer(attention, tokens)",
+    "stopping": "widgets.overfitting_explorer(runs)",
+}
+
+
+def find_browser() -> str | None:
+    return os.environ.get("COURSE_BROWSER") or next(
+        (path for name in BROWSERS if (path := shutil.which(name))), None
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds:g} s for {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def page_maker() -> Iterator[Callable[[], Any]]:
+    """Makes fresh browser pages; skips, with the reason, where there is no browser."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="the playwright package is missing"
+    )
+    browser_path = find_browser()
+    if browser_path is None:
+        pytest.skip("no Chromium found: apt install chromium, or set COURSE_BROWSER to its path")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        yield lambda: browser.new_page(viewport={"width": 1280, "height": 900})
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(page_maker, tmp_path_factory) -> Iterator[tuple[str, Path, float]]:
+    """A JupyterLab on a folder with a lesson and a notebook of widgets: (url, folder, start)."""
+    folder = tmp_path_factory.mktemp("course")
+    for part in ("notebooks", "docs"):
+        (folder / part).mkdir()
+    shutil.copy(ROOT / "notebooks" / f"{LESSON}.ipynb", folder / "notebooks")
+    shutil.copytree(ROOT / "docs" / "images", folder / "docs" / "images")
+    cells = [new_markdown_cell("# Widgets\n\n## All five"), new_code_cell(SETUP)]
+    cells += [new_code_cell(call) for call in CALLS.values()]
+    nbformat.write(
+        new_notebook(
+            cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "P"}}
+        ),
+        folder / "widgets.ipynb",
+    )
+    settings = tmp_path_factory.mktemp("settings")
+    ours = make.LAB_SETTINGS | {
+        # Off-screen cells are otherwise not rendered, and a test could not find them.
+        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}
+    }
+    for name, values in ours.items():
+        package, _, plugin = name.partition(":")
+        (settings / package).mkdir(parents=True, exist_ok=True)
+        (settings / package / f"{plugin}.jupyterlab-settings").write_text(json.dumps(values))
+    port, token = free_port(), secrets.token_hex(16)
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {
+        "JUPYTERLAB_SETTINGS_DIR": str(settings),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home),
+        "JUPYTER_CONFIG_DIR": str(home),
+    }
+    environment.pop("MPLBACKEND", None)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}"]
+    command += [
+        f"--IdentityProvider.token={token}",
+        "--allow-root",
+        f"--ServerApp.root_dir={folder}",
+    ]
+    start = time.monotonic()
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        base = f"http://127.0.0.1:{port}"
+        wait_for(lambda: answers(f"{base}/api?token={token}"), 120, "the server")
+        # A workspace for each notebook: JupyterLab would open the tabs of the last one again.
+        yield f"{base}/lab/workspaces/{{}}/tree/{{}}?token={token}", folder, start
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def open_notebook(page: Any, url: str, path: str) -> None:
+    page.goto(url.format("widgets", path), timeout=PATIENCE_MS)
+    # Until the status bar says so, running cells would open a dialogue that asks for a kernel.
+    page.wait_for_selector("text=| Idle", timeout=PATIENCE_MS)
+    page.wait_for_selector(".jp-NotebookPanel .jp-MarkdownOutput h1", timeout=PATIENCE_MS)
+
+
+def run_all(page: Any, expected: int, timeout_s: float) -> None:
+    page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
+
+    def done() -> bool:
+        prompts = page.eval_on_selector_all(
+            ".jp-CodeCell .jp-InputPrompt", "found => found.map(x => x.textContent)"
+        )
+        finished = [bool(re.search(r"\[\d+\]", text)) for text in prompts]
+        return sum(finished) >= expected and not any("*" in text for text in prompts)
+
+    page.wait_for_timeout(1000)
+    wait_for(done, timeout_s, "all cells to have run")
+
+
+def shot(page: Any, name: str) -> None:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+def latency_ms(page: Any, cell: Any, key: str) -> float:
+    """From a key press until the words below the picture say something else."""
+    words = cell.locator("[role=status]")
+    before = words.inner_text()
+    start = time.monotonic()
+    page.keyboard.press(key)
+    while words.inner_text() == before:
+        assert time.monotonic() - start < 20, f"{key} changed nothing: {before}"
+    return 1000 * (time.monotonic() - start)
+
+
+def test_a_lesson_opens_runs_and_is_saved(page_maker, lab):
+    url, folder, start = lab
+    page, errors = page_maker(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url.format("lesson", f"notebooks/{LESSON}.ipynb"), timeout=PATIENCE_MS)
+    page.wait_for_selector(".jp-MarkdownOutput h1", timeout=PATIENCE_MS)
+    page.wait_for_selector(".jp-RenderedImage img", timeout=PATIENCE_MS)
+    seconds = time.monotonic() - start
+    print(f"first page of the lesson {seconds:.1f} s after the start of JupyterLab")
+    if os.environ.get("COURSE_QUIET_MACHINE"):  # a stopwatch says nothing beside other tests
+        assert seconds < FIRST_PAGE_S
+    page.wait_for_selector("text=| Idle", timeout=PATIENCE_MS)
+    shot(page, "lesson_opened")
+    assert page.locator(".jp-toast-message, .Toastify__toast").count() == 0  # no news, no offers
+
+    page.click("[data-id=table-of-contents]")
+    page.wait_for_selector(".jp-tocItem", timeout=PATIENCE_MS)
+    headings = page.locator(".jp-tocItem").all_inner_texts()
+    assert any("What we showed" in heading for heading in headings)
+    shot(page, "lesson_contents")
+
+    path = folder / "notebooks" / f"{LESSON}.ipynb"
+    cells = len(code_cells(read_notebook(path)))
+    run_all(page, cells, timeout_s=600)  # the cell for Colab is folded and shows no prompt
+    assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
+    assert "What we showed, each line checked above" in page.inner_text(".jp-NotebookPanel")
+    before = path.read_bytes()
+    page.keyboard.press("Control+s")
+    wait_for(lambda: path.read_bytes() != before, 60, "the file to be written")
+    saved = nbformat.read(path, as_version=4)
+    counts = [cell.execution_count for cell in saved.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, cells + 2))
+    assert errors == []
+    page.close()
+
+
+def test_every_widget_follows_the_keyboard(page_maker, lab):
+    url, _, _ = lab
+    page = page_maker()
+    open_notebook(page, url, "widgets.ipynb")
+    run_all(page, len(CALLS) + 1, timeout_s=300)
+    cells = page.locator(".jp-CodeCell")
+    for number, name in enumerate(CALLS, start=1):
+        cell = cells.nth(number)
+        cell.locator("[role=status]").wait_for(timeout=PATIENCE_MS)
+        handle = cell.locator(".noUi-handle").last
+        handle.scroll_into_view_if_needed()
+        handle.focus()
+        times = [latency_ms(page, cell, key) for key in MOVES[name] * 3]
+        print(f"{name}: {min(times):.0f} to {max(times):.0f} ms from key to words")
+        assert min(times) < 1000
+        assert cell.locator("[role=status]").inner_text().strip()
+        images = cell.locator("img")
+        assert images.count() == (name != "tokens")
+        if images.count():
+            assert images.first.get_attribute("alt")
+            assert images.first.evaluate("image => image.naturalWidth") > 300
+        cell.scroll_into_view_if_needed()
+        shot(page, f"widget_{name}")
+    page.close()
+
+
+MOVES = {
+    "threshold": ["ArrowRight", "ArrowLeft"],  # the last control: the price of a miss
+    "descent": ["ArrowRight", "ArrowLeft"],
+    "tokens": ["ArrowLeft", "ArrowRight"],
+    "attention": ["ArrowRight", "ArrowLeft"],
+    "stopping": ["ArrowLeft", "ArrowRight"],
+}
