@@ -121,7 +121,7 @@ def test_formulas_images_and_search_work_without_a_network(pages, page_maker):  
     page.goto(f"{(home(pages) / 'search.html').as_uri()}?q=gradient", timeout=PATIENCE_MS)
     page.wait_for_selector("#search-results li a", timeout=PATIENCE_MS)
     shot(page, "site_search")
-    # Opened as files, the results are listed without excerpts: a browser fetches no file for a page.
+    # Opened as files, results are listed without excerpts: a browser fetches no file for a page.
     assert set(errors) <= {"Failed to fetch"}
     assert asked == []
     page.close()

@@ -104,8 +104,8 @@ def render(text: str, root: Path = ROOT) -> str:
     """
     for name, made in {"lesson map": lesson_map(root), "commands": clone_command(root)}.items():
         pattern = re.escape(PART.format(name, "\0")).replace(re.escape("\0"), ".*?")
-        new = PART.format(name, made)
-        text, count = re.subn(pattern, lambda _, new=new: new, text, flags=re.S)
+        new = PART.format(name, made).replace("\\", r"\\")  # no group references are meant
+        text, count = re.subn(pattern, new, text, flags=re.S)
         if count != 1:
             raise ValueError(f"README.md has the comments around its {name} {count} times")
     return text

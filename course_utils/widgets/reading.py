@@ -45,8 +45,9 @@ def token_explorer(
         """Return the tokens, their ids, and what was cut."""
         ids = tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]
         whole = tokenizer(text)["input_ids"]
-        cut = tokenizer.convert_ids_to_tokens(whole[len(ids) - 1 : -1] if whole != ids else [])
-        return tokenizer.convert_ids_to_tokens(ids), ids, cut
+        cut = whole[len(ids) - 1 : -1] if whole != ids else []
+        tokens, dropped = (list(tokenizer.convert_ids_to_tokens(part)) for part in (ids, cut))
+        return tokens, ids, dropped
 
     def step(sentence: str, own: str, max_tokens: int) -> tuple[str, str]:
         text = own.strip() or sentence
