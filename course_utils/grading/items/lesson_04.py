@@ -123,6 +123,17 @@ HIDE = Item(
             _hider(edges=(0.8, 1.0)),
         ),
         Diagnosis(
+            "no_strangers",
+            "no chosen token becomes a stranger: with a fate from 0.8 to below 0.9 it should",
+            _hider(edges=(0.8, 0.8)),
+        ),
+        Diagnosis(
+            "only_masks",
+            "only [MASK] is shown and asked: the chosen tokens that become a stranger or stay as "
+            "they are are questions too",
+            _hider(ask=lambda chosen, fate: chosen & (fate < 0.8), edges=(0.8, 0.8)),
+        ),
+        Diagnosis(
             "all_disguised",
             "tokens that were not chosen are disguised too: `fate` decides only about the chosen",
             _hider(everywhere=True),
