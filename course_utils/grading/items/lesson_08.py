@@ -446,11 +446,13 @@ def _keep(
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits as loss_of
 
-        model = torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(features.shape[1], 1))
+        layers = torch.nn.Dropout(0.3), torch.nn.Linear(features.shape[1], 1)
+        model: Any = torch.nn.Sequential(*layers)
         torch.nn.init.zeros_(model[1].weight)
         torch.nn.init.zeros_(model[1].bias)
         optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-        fresh, lowest, best = [], float("inf"), None
+        fresh: list[float] = []
+        lowest, best = float("inf"), model[1].weight
         model.train()
         for _ in range(epochs):
             if not sleeps:
