@@ -206,6 +206,9 @@ def _file_system(limits: Limits) -> list[str]:
     if (site_packages / package.name).is_dir():  # with the answer book in it
         arguments += ["--tmpfs", str(site_packages / package.name)]
     arguments += ["--dir", "/course", "--chmod", "0755", "/course"]
+    with contextlib.suppress(OSError):  # public data, read by another user inside
+        for path in cache_folder().glob("*.tar.gz"):
+            path.chmod(path.stat().st_mode | 0o444)
     arguments += ["--ro-bind-try", str(cache_folder()), CACHE]
     arguments += ["--ro-bind", str(package), f"/course/{package.name}"]
     arguments += ["--tmpfs", f"/course/{package.name}/grading/items"]
