@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -392,9 +393,9 @@ def _descendants(pid: int) -> list[int]:
     """Return a process and all it started, parents first (only itself without Linux's /proc)."""
     found = [pid]
     for parent in found:  # grows while we walk it
-        for path in Path(f"/proc/{parent}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                found += [int(child) for child in path.read_text().split()]
+        for path in glob(f"/proc/{parent}/task/*/children"):
+            with contextlib.suppress(OSError):  # it has just ended; `glob` does not mind either
+                found += [int(child) for child in Path(path).read_text().split()]
     return found
 
 
