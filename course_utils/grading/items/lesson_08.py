@@ -425,7 +425,7 @@ def keep_cases(generator: np.random.Generator) -> list[Case]:
     cases = []
     for B, V, epochs in ((10, 12, 30), (14, 20, 45), (8, 10, 25)):
         truth = generator.normal(0, 1, V)
-        parts = {}
+        parts: dict[str, Any] = {}
         for name, rows in (("", B), ("fresh_", 40)):
             x = generator.normal(0, 1, (rows, V))
             y = (x @ truth + generator.normal(0, 2.5, rows) > 0).astype(np.float32)
