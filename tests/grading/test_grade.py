@@ -282,7 +282,14 @@ def test_interrupt_ends_everything_at_once(folder):
     path.write_bytes(notebook(STUBS, "time.sleep(600)"))
     command = [sys.executable, "-m", "course_utils", "grade", str(folder / "in"), "--lesson"]
     command += ["01", "--out", str(folder / "out"), "--jobs", "1", "--timeout", "600"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job hands on that interrupts are ignored; a person's does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (folder / "out" / "seed.txt").exists():  # after the probe
         assert process.poll() is None
         time.sleep(0.2)

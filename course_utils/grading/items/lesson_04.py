@@ -25,8 +25,8 @@ def hide_cases(generator: np.random.Generator) -> list[Case]:
         ids[B // 2 :, -4], ids[B // 2 :, -3:] = 3, 0
         dice = {name: generator.random((B, T)) for name in ("choice", "fate")}
         strangers = generator.integers(0, 500, (B, T))
-        inputs: dict[str, Any] = {"input_ids": ids, "special": ids < 5, "strangers": strangers}
-        inputs |= dice | {"share": share, "mask_id": 4}
+        inputs: dict[str, Any] = {"input_ids": ids, "special": ids < 5}  # in the answer's order
+        inputs |= dice | {"strangers": strangers, "share": share, "mask_id": 4}
         cases.append(Case(f"{B} texts of {T} tokens, a share of {share:g}", inputs))
     return cases
 
