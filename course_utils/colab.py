@@ -6,11 +6,27 @@ partly loaded before the first cell runs. Replacing one breaks the others or ask
 nothing that is installed is touched: what is missing is added alone, what is too old is named.
 """
 
+import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
-from course_utils.doctor import Check, check_packages
+from course_utils.doctor import COURSE, Check, check_packages
+
+
+def installed_commit() -> str:
+    """Return the commit that pip installed the course from; empty for any other installation."""
+    try:
+        origin = metadata.distribution(COURSE).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        origin = None
+    commit: str = json.loads(origin or "{}").get("vcs_info", {}).get("commit_id", "")
+    return commit
+
+
+COMMIT_IN_USE = installed_commit()  # what this session imports; the files may be replaced later
 
 
 def missing_and_too_old(checks: Sequence[Check]) -> tuple[list[str], list[str]]:
@@ -31,26 +47,50 @@ def missing_and_too_old(checks: Sequence[Check]) -> tuple[list[str], list[str]]:
     return [check.remedy.split('"')[1] for check in missing], old
 
 
+def add(missing: Sequence[str]) -> None:
+    """Install packages, each alone: none of their dependencies, nothing that is there.
+
+    Raises
+    ------
+    RuntimeError
+        With pip's reason, if it cannot.
+    """
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
+    done = subprocess.run(
+        [*pip, "--disable-pip-version-check"], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"pip could not add {', '.join(missing)}. Nothing was changed: run this cell again "
+            f"when the reason is gone. pip says:\n{done.stderr.strip()}"
+        )
+    importlib.invalidate_caches()  # this process has looked for them before
+
+
 def prepare() -> None:
     """Add missing packages, fetch the data, check the encoder; say what is too old.
 
     Raises
     ------
-    subprocess.CalledProcessError
-        If pip cannot install what is missing.
+    RuntimeError
+        If pip cannot install what is missing, or the course was replaced while it was in use.
     DataError
         If the data or the encoder cannot be had.
     """
+    if installed_commit() != COMMIT_IN_USE:
+        raise RuntimeError(
+            "a newer version of the course was just installed, and this session still uses the "
+            "one before: choose Runtime > Restart session, then run from the top"
+        )
     missing, old = missing_and_too_old(check_packages())
+    for line in old:  # said first: what is too old may not even import
+        print(f"Too old here: {line}. It was left as it is; a lesson that needs it may fail.")
     if missing:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing]
-        subprocess.run([*pip, "--disable-pip-version-check"], check=True)
+        add(missing)
     from course_utils.datasets import fetch_archive  # needs what was just installed
     from course_utils.models import encoder_path
 
     fetch_archive()
     encoder_path()
-    for line in old:
-        print(f"Too old here: {line}. It was left as it is; a lesson that needs it may fail.")
     added = ", ".join(missing) or "nothing"
     print(f"The course is ready. Added beside it: {added}. What Colab ships is as it was.")

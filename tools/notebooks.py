@@ -69,8 +69,10 @@ if find_spec("google") and find_spec("google.colab"):
     import sys
 
     course = "git+{address}"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", course]
-    subprocess.run(pip, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--force-reinstall"]
+    done = subprocess.run([*pip, course], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"pip could not fetch the course. Its reason:\\n{{done.stderr}}")
     from course_utils.colab import prepare
 
     prepare()"""
