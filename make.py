@@ -309,6 +309,43 @@ def fetch_data(arguments: List[str]) -> int:
     return run(["-m", "course_utils", "data"] + arguments)
 
 
+def archive_seen() -> Path:
+    """Where `data_are_there` keeps what the verified archive looked like, for each cache folder."""
+    return venv_folder() / "course-data.json"
+
+
+LOOK_AT_ARCHIVE = """
+import json, os
+from course_utils.datasets import ARCHIVE, cache_folder
+path = cache_folder() / ARCHIVE
+print(json.dumps([str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]))
+"""
+
+
+def data_are_there() -> bool:
+    """True when the archive verified by an earlier start lies where it lay, unchanged.
+
+    Every lesson verifies it again, by its hash, when it loads it; here only a start is saved.
+    """
+    try:
+        seen = json.loads(archive_seen().read_text())
+        path, size, changed = seen[os.environ.get("COURSE_CACHE", "")]
+        now = os.stat(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool((now.st_size, now.st_mtime_ns) == (size, changed))
+
+
+def remember_data() -> None:
+    """Note what the archive looks like now; without the note the next start only looks again."""
+    done = subprocess.run(
+        [str(venv_python()), "-c", LOOK_AT_ARCHIVE], cwd=str(ROOT), capture_output=True, text=True
+    )
+    with contextlib.suppress(OSError, ValueError):
+        seen = {os.environ.get("COURSE_CACHE", ""): json.loads(done.stdout)}
+        archive_seen().write_text(json.dumps(seen) + "\n")
+
+
 # Nothing that asks, offers or fetches comes between a student and the first lesson.
 LAB_SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {
@@ -317,49 +354,79 @@ LAB_SETTINGS = {
     },
 }
 
-
-def write_lab_settings() -> None:
-    """Change JupyterLab's defaults in our environment; a person's own settings still win."""
-    folder = venv_folder() / "share" / "jupyter" / "lab" / "settings"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "overrides.json").write_text(json.dumps(LAB_SETTINGS, indent=2) + "\n")
-    # nbgrader is there for tests; its menu, side bar and Validate button are not for students.
-    (folder / "page_config.json").write_text(
-        json.dumps({"disabledExtensions": {"@jupyter/nbgrader": True}}, indent=2) + "\n"
-    )
-
-
-# The tools need nbgrader; its menus, and its four parts of the server, are nothing to a student.
-NBGRADER_OFF = {
-    "labconfig/page_config.json": {"disabledExtensions": {"@jupyter/nbgrader": True}},
-    "jupyter_server_config.json": {
+# What the tools bring along and no lesson uses: it takes time at every start, and puts menus and
+# buttons before students. A file of the same name without ".d/zz-course" has the last word.
+NOT_FOR_LESSONS = {
+    "labconfig/page_config.d/zz-course.json": {
+        "buildAvailable": False,  # nothing of the course needs JupyterLab to be built
+        "buildCheck": False,
+        "disabledExtensions": {
+            "@jupyter/nbgrader": True,
+            "@jupyter-notebook/lab-extension": True,
+            "jupyterlab-jupytext": True,
+            "@jupyterlab/extensionmanager-extension": True,  # it lists packages of the network
+            "@jupyterlab/lsp-extension": True,
+        },
+    },
+    "jupyter_server_config.d/zz-course.json": {
         "ServerApp": {
             "jpserver_extensions": {
-                "nbgrader.server_extensions." + name: False
-                for name in ("formgrader", "validate_assignment", "assignment_list", "course_list")
+                "jupyter_lsp": False,
+                "jupyter_server_mathjax": False,  # for `make site`; JupyterLab has its own
+                "jupyterlab_jupytext": False,
+                "nbgrader.server_extensions.assignment_list": False,
+                "nbgrader.server_extensions.course_list": False,
+                "nbgrader.server_extensions.formgrader": False,
+                "nbgrader.server_extensions.validate_assignment": False,
+                "notebook": False,
+                "notebook_shim": False,
             }
         }
     },
 }
 
 
-def hide_nbgrader() -> None:
-    """Switch it off in our environment, once: whoever switches it on again is left alone."""
-    for name, content in NBGRADER_OFF.items():
-        path = venv_folder() / "etc" / "jupyter" / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, indent=2) + "\n")
+def write_lab_settings() -> None:
+    """Change JupyterLab's defaults in our environment; a person's own settings still win."""
+    settings: Dict[str, object] = {"share/jupyter/lab/settings/overrides.json": LAB_SETTINGS}
+    settings.update({"etc/jupyter/" + name: what for name, what in NOT_FOR_LESSONS.items()})
+    for name, content in settings.items():
+        path = venv_folder() / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def lab_arguments(arguments: List[str]) -> List[str]:
+    """What JupyterLab is told: the project is its root, and a notebook its first page.
+
+    That is the first lesson, or the notebook that a person names. Options which a person gives
+    are not given again.
+    """
+    named = [a for a in arguments if a.endswith(".ipynb") and not a.startswith("-")]
+    first = named[0] if named else "notebooks/00_start_here.ipynb"
+    ours = {"--ServerApp.root_dir": "."}  # so that exercises/ can be reached from notebooks/
+    if (ROOT / first).is_file():
+        place = (ROOT / first).resolve().relative_to(ROOT).as_posix()
+        ours["--LabApp.default_url"] = "/lab/tree/" + place
+    elif named:
+        there = ", ".join(sorted(path.name for path in ROOT.glob("notebooks/*.ipynb")))
+        raise Stop(
+            "There is no {} in the course. In notebooks/ there are: {}.".format(first, there)
+        )
+    if "--debug" not in arguments:
+        ours["--log-level"] = "WARN"  # the address, and what goes wrong; not thirty more lines
+    theirs = [a for a in arguments if a not in named]
+    said = {a.split("=")[0] for a in theirs}
+    return [name + "=" + value for name, value in ours.items() if name not in said] + theirs
 
 
 def lab(arguments: List[str]) -> int:
-    if fetch_data([]):
-        return 1
-    hide_nbgrader()
+    if not data_are_there():
+        if fetch_data([]):
+            return 1
+        remember_data()
     write_lab_settings()
-    first = ROOT / "notebooks" / "00_start_here.ipynb"
-    opened = [os.path.join("notebooks", first.name)] if first.exists() else []
-    return run(["-m", "jupyterlab"] + opened + arguments)
+    return run(["-m", "jupyterlab"] + lab_arguments(arguments))
 
 
 def test(arguments: List[str]) -> int:

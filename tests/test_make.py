@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -478,13 +479,90 @@ def runs(make, monkeypatch):
     return calls
 
 
-def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
+FIRST = "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb"
+QUIET = "--log-level=WARN"
+
+
+@pytest.fixture
+def lessons(make):
     (make.ROOT / "notebooks").mkdir()
-    (make.ROOT / "notebooks" / "00_start_here.ipynb").touch()
+    for name in ("00_start_here", "01_gradients"):
+        (make.ROOT / "notebooks" / f"{name}.ipynb").touch()
+
+
+@pytest.mark.usefixtures("lessons")
+def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
     assert make.main(["lab", "--no-browser", "--port", "8890"]) == 0
     assert runs[0][0] == ["-m", "course_utils", "data"]
-    first = os.path.join("notebooks", "00_start_here.ipynb")
-    assert runs[1][0] == ["-m", "jupyterlab", first, "--no-browser", "--port", "8890"]
+    started = ["-m", "jupyterlab", "--ServerApp.root_dir=.", FIRST, QUIET]
+    assert runs[1][0] == [*started, "--no-browser", "--port", "8890"]
+
+
+@pytest.mark.usefixtures("lessons")
+def test_lab_opens_the_notebook_that_is_named(make):
+    name = os.path.join("notebooks", "01_gradients.ipynb")
+    told = make.lab_arguments([name, "--port", "8890"])
+    assert FIRST.replace("00_start_here", "01_gradients") in told
+    assert name not in told  # JupyterLab would take its folder for the root: no exercises
+
+
+@pytest.mark.usefixtures("lessons")
+def test_lab_names_the_notebooks_there_are(make, runs, capsys):
+    assert make.main(["lab", "notebooks/09_more.ipynb"]) == 1
+    assert "00_start_here.ipynb, 01_gradients.ipynb" in one_line(capsys)
+
+
+@pytest.mark.usefixtures("lessons")
+def test_what_a_person_says_to_jupyterlab_is_said_once(make):
+    for theirs in ("--log-level=INFO", "--ServerApp.root_dir=notebooks", FIRST + "#end"):
+        told = make.lab_arguments([theirs])
+        assert [a for a in told if a.split("=")[0] == theirs.split("=")[0]] == [theirs]
+    assert QUIET not in make.lab_arguments(["--debug"])
+
+
+def test_lab_settings_say_what_is_not_for_lessons(make):
+    make.write_lab_settings()
+    config = make.ROOT / ".venv" / "etc" / "jupyter"
+    server = json.loads((config / "jupyter_server_config.d" / "zz-course.json").read_text())
+    assert set(server["ServerApp"]["jpserver_extensions"].values()) == {False}
+    page = json.loads((config / "labconfig" / "page_config.d" / "zz-course.json").read_text())
+    assert page["disabledExtensions"]["@jupyter/nbgrader"] is True
+    lab = make.ROOT / ".venv" / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert json.loads(lab.read_text()) == make.LAB_SETTINGS
+
+
+@pytest.fixture
+def archive(make, monkeypatch, tmp_path):
+    """An archive in a cache, and an environment whose Python knows where it is."""
+    archive = tmp_path / "archive.tar.gz"
+    archive.write_text("reviews")
+    look = f"import os, json; p = {str(archive)!r}; "
+    look += "print(json.dumps([p, os.stat(p).st_size, os.stat(p).st_mtime_ns]))"
+    monkeypatch.setattr(make, "LOOK_AT_ARCHIVE", look)
+    monkeypatch.setattr(make, "venv_python", lambda: Path(sys.executable))
+    make.venv_folder().mkdir(exist_ok=True)
+    return archive
+
+
+@pytest.mark.usefixtures("lessons", "archive")
+def test_verified_data_are_looked_at_and_not_read_again(make, runs):
+    assert make.main(["lab"]) == make.main(["lab"]) == 0
+    assert [arguments[1] for arguments, _ in runs] == ["course_utils", "jupyterlab", "jupyterlab"]
+
+
+@pytest.mark.parametrize("change", ["content", "gone", "another cache", "broken note"])
+def test_changed_data_are_verified_again(make, archive, monkeypatch, change):
+    make.remember_data()
+    assert make.data_are_there()
+    if change == "content":
+        archive.write_text("other reviews")
+    elif change == "gone":
+        archive.unlink()
+    elif change == "another cache":
+        monkeypatch.setenv("COURSE_CACHE", "elsewhere")
+    else:
+        make.archive_seen().write_text("{")
+    assert not make.data_are_there()
 
 
 @pytest.mark.parametrize("target", ["lab", "test"])
