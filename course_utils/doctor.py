@@ -83,7 +83,10 @@ def _check_package(name: str, minimum: str, pin: str) -> Check:
     from packaging.specifiers import SpecifierSet
 
     remedy = f'pip install "{name}{minimum}"'
-    serious: Status = "warning" if name in ANOTHER_FRONT_END_WILL_DO else "failed"
+    serious: Status = "failed"
+    if name in ANOTHER_FRONT_END_WILL_DO:
+        serious = "warning"
+        remedy += ", or nothing: Colab and editors have a front end of their own"
     try:
         found = metadata.version(name)
     except metadata.PackageNotFoundError:

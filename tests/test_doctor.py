@@ -81,6 +81,7 @@ def test_package_missing(installed):
     assert named(checks, "scikit-learn").status == "failed"
     assert named(checks, "scikit-learn").detail == "not installed"
     assert named(checks, "jupyterlab").status == "warning"
+    assert ", or nothing: Colab" in named(checks, "jupyterlab").remedy  # it has a front end
     assert not doctor.ready(checks)
 
 
