@@ -11,6 +11,11 @@ on Colab's Python, which then lends everything. By default the Colab cell, the s
 widget are run; ``COURSE_COLAB_ALL=1`` runs every lesson and every solved exercise whole, compared
 with the committed outputs. Where a Python 3.13 is found, the course is installed on it without its
 dependencies, as in Colab, and says what is missing. What is not simulated is Google's front end.
+
+A prepared environment for Colab's runtime of August 2026 (Python 3.13, 5.5 GB) is made by
+``pip install torch==2.11.* transformers==5.15.* numpy==2.1.* pandas==2.2.* matplotlib==3.10.*
+scikit-learn==1.6.1 accelerate tensorboard pooch ipython==7.34.0 ipykernel==6.17.1
+ipywidgets==7.7.1 "notebook<7"``.
 """
 
 from __future__ import annotations
