@@ -352,6 +352,9 @@ LAB_SETTINGS = {
         "fetchNews": "false",
         "checkForUpdates": False,
     },
+    "@jupyterlab/filebrowser-extension:browser": {
+        "showLastModifiedColumn": False,  # room for the names of lessons
+    },
 }
 
 # What the tools bring along and no lesson uses: it takes time at every start, and puts menus and
@@ -365,7 +368,9 @@ NOT_FOR_LESSONS = {
             "@jupyter-notebook/lab-extension": True,
             "jupyterlab-jupytext": True,
             "@jupyterlab/extensionmanager-extension": True,  # it lists packages of the network
+            "@jupyterlab/fileeditor-extension:language-server": True,
             "@jupyterlab/lsp-extension": True,
+            "@jupyterlab/notebook-extension:language-server": True,
         },
     },
     "jupyter_server_config.d/zz-course.json": {
@@ -420,7 +425,22 @@ def lab_arguments(arguments: List[str]) -> List[str]:
     return [name + "=" + value for name, value in ours.items() if name not in said] + theirs
 
 
+def require_startable(arguments: List[str]) -> None:
+    """Stop where JupyterLab would stop with less to go by, or start where no one can reach it."""
+    if "--allow-root" not in arguments and getattr(os, "geteuid", lambda: 1)() == 0:
+        raise Stop(
+            "JupyterLab does not start for root unless told to. Use an account of your own, or say "
+            'make lab ARGS="--allow-root" (python make.py lab --allow-root).'
+        )
+    for i, said in enumerate(arguments):
+        name, sign, behind = said.partition("=")
+        port = behind if sign else "".join(arguments[i + 1 : i + 2])
+        if name == "--port" and not (port.isdigit() and int(port) < 65536):
+            raise Stop("--port needs a whole number below 65536, such as 8890; got " + repr(port))
+
+
 def lab(arguments: List[str]) -> int:
+    require_startable(arguments)
     if not data_are_there():
         if fetch_data([]):
             return 1

@@ -469,6 +469,7 @@ def test_killed_outright_and_repeated(project):
 def runs(make, monkeypatch):
     """What the targets run; `runs.codes` says how each ends."""
     calls = []
+    monkeypatch.setattr(make.os, "geteuid", lambda: 1000, raising=False)
 
     def run(arguments, env=None):
         calls.append((arguments, (env or {}).get("HF_HUB_OFFLINE")))
@@ -510,6 +511,20 @@ def test_lab_opens_the_notebook_that_is_named(make):
 def test_lab_names_the_notebooks_there_are(make, runs, capsys):
     assert make.main(["lab", "notebooks/09_more.ipynb"]) == 1
     assert "00_start_here.ipynb, 01_gradients.ipynb" in one_line(capsys)
+
+
+@pytest.mark.parametrize("port", [["--port", "99999"], ["--port=abc"], ["--port"]])
+def test_a_port_that_cannot_be_is_named(make, runs, capsys, port):
+    assert make.main(["lab", *port]) == 1
+    assert "whole number below 65536" in one_line(capsys)
+    assert runs == []
+
+
+def test_root_is_told_how(make, runs, monkeypatch, capsys):
+    monkeypatch.setattr(make.os, "geteuid", lambda: 0, raising=False)
+    assert make.main(["lab"]) == 1
+    assert "--allow-root" in one_line(capsys)
+    assert make.main(["lab", "--allow-root", "--port=0"]) == 0
 
 
 @pytest.mark.usefixtures("lessons")
