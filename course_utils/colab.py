@@ -73,7 +73,8 @@ def prepare() -> None:
     Raises
     ------
     RuntimeError
-        If pip cannot install what is missing, or the course was replaced while it was in use.
+        If pip cannot install what is missing, if what is too old cannot even be imported, or if
+        the course was replaced while it was in use.
     DataError
         If the data or the encoder cannot be had.
     """
@@ -88,9 +89,17 @@ def prepare() -> None:
     if missing:
         add(missing)
     from course_utils.datasets import fetch_archive  # needs what was just installed
-    from course_utils.models import encoder_path
 
     fetch_archive()
+    try:
+        from course_utils.models import encoder_path
+    except ImportError as error:
+        if not old:
+            raise
+        raise RuntimeError(
+            f"the course cannot run here: {'; '.join(old)}. Do not upgrade what Colab ships: choose "
+            "a newer runtime version under Runtime > Change runtime type"
+        ) from error
     encoder_path()
     added = ", ".join(missing) or "nothing"
     print(f"The course is ready. Added beside it: {added}. What Colab ships is as it was.")
