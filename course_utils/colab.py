@@ -97,8 +97,8 @@ def prepare() -> None:
         if not old:
             raise
         raise RuntimeError(
-            f"the course cannot run here: {'; '.join(old)}. Do not upgrade what Colab ships: choose "
-            "a newer runtime version under Runtime > Change runtime type"
+            f"the course cannot run here: {'; '.join(old)}. Do not upgrade what Colab ships: "
+            "choose a newer runtime version under Runtime > Change runtime type"
         ) from error
     encoder_path()
     added = ", ".join(missing) or "nothing"
