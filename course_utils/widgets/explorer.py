@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 LABELS = {"description_width": "initial"}  # as wide as the label is, so that none is cut
-WIDE = {"width": "26em"}
+WIDE = {"width": "25em"}
 GREY, RED = "#444444", "#D55E00"
 
 
@@ -109,7 +109,7 @@ class Explorer:
             for name, value in press().items():
                 self.controls[name].value = value
 
-        button = ipywidgets.Button(description=text)
+        button = ipywidgets.Button(description=text, layout={"width": "7em"})
         button.on_click(pressed)
         return button
 

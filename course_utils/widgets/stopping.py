@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from course_utils.widgets.explorer import GREY, LABELS, RED, Explorer, Stage, image
+from course_utils.widgets.explorer import GREY, LABELS, RED, WIDE, Explorer, Stage, image
 
 
 def stop_early(losses: np.ndarray, patience: int) -> tuple[int, int]:
@@ -96,7 +96,12 @@ at the end; the gap to training is 0.500 there, 1.800 at the end.
     controls = {
         "method": ipywidgets.Dropdown(options=list(curves), description="Method", style=LABELS),
         "patience": ipywidgets.IntSlider(
-            value=patience, min=1, max=longest, description="Patience in epochs", style=LABELS
+            value=patience,
+            min=1,
+            max=longest,
+            description="Patience in epochs",
+            style=LABELS,
+            layout=WIDE,
         ),
     }
     step(next(iter(curves)), patience)

@@ -55,11 +55,13 @@ def threshold_dial(
     if table.thresholds[0] < 0 or table.thresholds[-2] > 1:
         raise ValueError("scores must be probabilities, from 0 to 1")
     rows = len(labels)
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     curves, matrix, money = figure.subplots(1, 3, width_ratios=(3, 2, 3))
     plot_thresholds(table, curves)
     plot_confusion(np.ones((2, 2), dtype=int), class_names, matrix)
     plot_costs(table, money, misses=costs)
+    for ax, title in ((curves, None), (money, "price of a miss")):  # above: lines move below
+        ax.legend(title=title, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(ax.lines))
     cells, numbers = matrix.images[0], list(matrix.texts)
     (line,) = curves.plot([0.5, 0.5], [0, 1], color=GREY, linestyle="--", linewidth=1)
     (here,) = money.plot([0.5, 0.5], money.get_ylim(), color=GREY, linestyle="--", linewidth=1)
@@ -107,6 +109,7 @@ def threshold_dial(
             options=[(f"{cost:g}", float(cost)) for cost in costs],
             description="Price of a miss",
             style=LABELS,
+            layout={"width": "20em"},
         ),
     }
     buttons = {
