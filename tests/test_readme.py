@@ -11,7 +11,8 @@ from tools.notebooks import ROOT, repository
 from tools.readme import PART, lesson_map, read_row, render
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md", "docs/students.md", "docs/instructors.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md"]
+PAGES += [f"docs/{name}.md" for name in ("setup", "students", "instructors")]
 GENERATED = re.compile(r"README\.md|pyproject\.toml|(notebooks|exercises)/\w+\.ipynb")
 
 

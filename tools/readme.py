@@ -4,8 +4,8 @@
     python -m tools.readme --check   # is it in step? changes nothing
 
 Two parts of the README are generated, each between two comments: the lesson map, from the headers
-of the notebooks (title, second objective, measured minutes, prerequisites), and the command that
-clones the project, from the address in ``pyproject.toml``.
+of the notebooks (title, the beginning of an objective, measured minutes, prerequisites), and the
+command that clones the project, from the address in ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tools.notebooks import ROOT, read_notebook, repository, write_atomically
 
+# Which objective of a lesson stands on the map; of any other, the second.
+SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 3, "08": 5}
 PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
 
 
@@ -54,34 +56,45 @@ def read_row(path: Path, root: Path = ROOT) -> Row:
     return Row(
         path=path.relative_to(root).as_posix(),
         title=title[1].replace(". ", " ", 1),
-        learn=" ".join(found[1].split()).rstrip(".;"),
+        learn=first_clause(found[min(SHOWN.get(path.stem[:2], 2), len(found)) - 1]),
         minutes=minutes[1] if minutes else "",
         needs=short_needs(needs[1]),
         exercise=f"[{path.stem[:2]}]({exercise})" if (root / exercise).exists() else "",
     )
 
 
+def first_clause(text: str) -> str:
+    """An objective as far as its first comma, those in brackets not counted.
+
+    >>> first_clause("train a vocabulary (of words, or pieces)\\n  from scratch, and use it;")
+    'train a vocabulary (of words, or pieces) from scratch'
+    """
+    plain = " ".join(text.split()).rstrip(".;")
+    found = re.match(r"(?:\([^)]*\)|[^,(])+", plain)
+    return found[0] if found else plain
+
+
 def short_needs(text: str) -> str:
-    """The lessons a lesson builds on; its first sentence if it names none.
+    """The lessons a lesson builds on; if it names none, the beginning of its first sentence.
 
     >>> short_needs("lesson 01 (loss) and lessons 03 and 02.")
     '01, 02, 03'
     >>> short_needs(" Python with lists. No machine learning.")
-    'Python with lists'
+    'Python'
     """
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))
     lessons = re.findall(r"\b(\d\d)\b", plain)
-    return ", ".join(sorted(set(lessons))) or plain.split(".")[0].strip()
+    return ", ".join(sorted(set(lessons))) or re.split(r"\.| with ", plain)[0].strip()
 
 
 def lesson_map(root: Path = ROOT) -> str:
     """The table of lessons that exist."""
     rows = [read_row(path, root) for path in sorted((root / "notebooks").glob("[0-9]*.ipynb"))]
-    lines = ["| lesson | among other things, you will | runs in | needs | exercises |"]
+    lines = ["| lesson | you will, among other things | minutes | needs | exercises |"]
     lines.append("|---|---|---|---|---|")
     for row in rows:
-        minutes = f"{row.minutes} min" if row.minutes else ""
-        cells = (f"[{row.title}]({row.path})", row.learn, minutes, row.needs, row.exercise)
+        needs = row.needs.replace(", ", ",\N{NO-BREAK SPACE}")
+        cells = (f"[{row.title}]({row.path})", row.learn, row.minutes, needs, row.exercise)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -91,7 +104,7 @@ def clone_command(root: Path = ROOT) -> str:
     address = repository(root)
     folder = str(address).rstrip("/").rsplit("/", 1)[-1]
     lines = [f"git clone {address} && cd {folder}", "make lab"]
-    return "```\n" + "\n".join(lines) + "\n```\n"
+    return "```sh\n" + "\n".join(lines) + "\n```\n"
 
 
 def render(text: str, root: Path = ROOT) -> str:

@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shutil
 import sys
+from html import escape as html_escape
 from pathlib import Path
 
 from nbformat import NotebookNode
@@ -26,7 +28,13 @@ from nbformat import NotebookNode
 from tools.notebooks import ROOT, code_cells, read_notebook, repository, to_json
 
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
-PAGES = ("GLOSSARY.md", "CONTRIBUTING.md", "docs/students.md", "docs/instructors.md")
+PAGES = (
+    "docs/setup.md",
+    "docs/students.md",
+    "docs/instructors.md",
+    "GLOSSARY.md",
+    "CONTRIBUTING.md",
+)
 LINK = re.compile(r"(?<!\!)\[([^\]]*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.M | re.S)
 
@@ -34,7 +42,7 @@ CONFIG = """\
 project = "Fine-Tuning From Scratch"
 extensions = ["myst_nb", "sphinx.ext.mathjax"]
 nb_execution_mode = "off"
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 mathjax_path = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full"
@@ -55,15 +63,29 @@ html_theme_options = {{
     "launch_buttons": {{"colab_url": "https://colab.research.google.com"}},
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # one search field is enough: the side bar has it
 }}
 """
 CSS = """\
 .cell_output pre, .cell_output .output { overflow-x: auto; }
 .bd-article table { display: block; overflow-x: auto; }
 summary { cursor: pointer; }
+.bd-article img.align-right { max-width: 48%; height: auto; }
 /* The theme makes every .math a flex box that hides what sticks out: formulas float above lines. */
 span.math.notranslate, span.math .MathJax { display: inline !important; overflow: visible; }
 .MathJax span.math { display: inline-block !important; overflow: visible !important; }
+"""
+# Opened from a disk, a page may not fetch another one. Search does, for the lines it shows below
+# each title; under file: it gets them from here.
+EXCERPTS = """\
+const TEXTS = %s;
+if (location.protocol === "file:") {
+  const fetchFile = window.fetch, folder = new URL(".", location.href).href;
+  window.fetch = (url, ...more) => {
+    const page = new URL(url, location.href).href.split(/[?#]/)[0].slice(folder.length);
+    return page in TEXTS ? Promise.resolve(new Response(TEXTS[page])) : fetchFile(url, ...more);
+  };
+}
 """
 
 
@@ -162,7 +184,31 @@ def build(source: Path = SOURCE, site: Path = SITE, root: Path = ROOT) -> int:
     stage(root, source)
     from sphinx.cmd.build import build_main
 
-    return build_main(["-W", "--keep-going", "-q", "-E", "-b", "html", str(source), str(site)])
+    failed = build_main(["-W", "--keep-going", "-q", "-E", "-b", "html", str(source), str(site)])
+    if not failed:
+        embed_excerpts(source, site)
+    return failed
+
+
+def embed_excerpts(source: Path, site: Path) -> None:
+    """Give the search page the text of all others, for where it cannot fetch them."""
+    from bs4 import BeautifulSoup
+
+    texts = {}
+    for page in sorted(source.rglob("*.md")) + sorted(source.rglob("*.ipynb")):
+        name = page.relative_to(source).with_suffix(".html")
+        html = BeautifulSoup((site / name).read_text(encoding="utf-8"), "html.parser")
+        for mark in html.select("a.headerlink"):
+            mark.decompose()
+        text = " ".join(" ".join(part.get_text(" ") for part in html.select("article")).split())
+        texts[name.as_posix()] = f'<div role="main">{html_escape(text, quote=False)}</div>'
+    script = EXCERPTS % json.dumps(texts, ensure_ascii=False)
+    (site / "_static" / "excerpts.js").write_text(script, encoding="utf-8")
+    search = (site / "search.html").read_text(encoding="utf-8")
+    tag = '<script src="_static/excerpts.js"></script>\n</head>'
+    if "</head>" not in search:
+        raise ValueError("Sphinx's search page has no head to put the excerpts into")
+    (site / "search.html").write_text(search.replace("</head>", tag, 1), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
