@@ -124,6 +124,15 @@ class Explorer:
         return data, {"image/png": {"alt": self.alt}}
 
 
+def choice(options: Sequence[tuple[str, Any]], description: str) -> Any:
+    """Return a slider over named things; a dropdown if there is but one.
+
+    JupyterLab takes a dropdown's keys for its own: an arrow goes to the next cell, an x cuts it.
+    """
+    kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
+    return kind(options=list(options), description=description, style=LABELS, layout=WIDE)
+
+
 def image(png: bytes, alt: str) -> str:
     """Return an HTML image of a PNG: of known size, and decoded at once, so that nothing jumps."""
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from course_utils.plotting import plot_attention, plot_tokens
-from course_utils.widgets.explorer import LABELS, RED, WIDE, Explorer, Stage, image
+from course_utils.widgets.explorer import LABELS, RED, WIDE, Explorer, Stage, choice, image
 
 
 def token_explorer(
@@ -61,11 +61,8 @@ def token_explorer(
         return _token_html(tokens, ids, cut), words
 
     controls = {
-        "sentence": ipywidgets.Dropdown(
-            options=[(t if len(t) <= 60 else t[:59] + "…", t) for t in texts],
-            description="Sentence",
-            style=LABELS,
-            layout=WIDE,
+        "sentence": choice(
+            [(f"{i} of {len(texts)}", text) for i, text in enumerate(texts, start=1)], "Sentence"
         ),
         "own": ipywidgets.Text(
             description="or your own",

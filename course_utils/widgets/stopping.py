@@ -7,7 +7,7 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from course_utils.widgets.explorer import GREY, LABELS, RED, WIDE, Explorer, Stage, image
+from course_utils.widgets.explorer import GREY, LABELS, RED, WIDE, Explorer, Stage, choice, image
 
 
 def stop_early(losses: np.ndarray, patience: int) -> tuple[int, int]:
@@ -94,7 +94,7 @@ at the end; the gap to training is 0.500 there, 1.800 at the end.
         return image(stage.png(), alt), html.escape(words)
 
     controls = {
-        "method": ipywidgets.Dropdown(options=list(curves), description="Method", style=LABELS),
+        "method": choice([(name, name) for name in curves], "Method"),
         "patience": ipywidgets.IntSlider(
             value=patience,
             min=1,
