@@ -130,7 +130,8 @@ def choice(options: Sequence[tuple[str, Any]], description: str) -> Any:
     JupyterLab takes a dropdown's keys for its own: an arrow goes to the next cell, an x cuts it.
     """
     kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
-    return kind(options=list(options), description=description, style=LABELS, layout=WIDE)
+    layout = {"width": "30em"}  # room for a name beside the slider
+    return kind(options=list(options), description=description, style=LABELS, layout=layout)
 
 
 def image(png: bytes, alt: str) -> str:
