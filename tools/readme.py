@@ -19,7 +19,7 @@ from pathlib import Path
 from tools.notebooks import ROOT, read_notebook, repository, write_atomically
 
 # Which objective of a lesson stands on the map; of any other, the second.
-SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 3, "08": 5}
+SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
 PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
 
 
@@ -64,13 +64,13 @@ def read_row(path: Path, root: Path = ROOT) -> Row:
 
 
 def first_clause(text: str) -> str:
-    """An objective as far as its first comma, those in brackets not counted.
+    """An objective as far as its first comma or "and", those in brackets not counted.
 
-    >>> first_clause("train a vocabulary (of words, or pieces)\\n  from scratch, and use it;")
+    >>> first_clause("train a vocabulary (of words, or pieces)\\n  from scratch and use it;")
     'train a vocabulary (of words, or pieces) from scratch'
     """
     plain = " ".join(text.split()).rstrip(".;")
-    found = re.match(r"(?:\([^)]*\)|[^,(])+", plain)
+    found = re.match(r"(?:\([^)]*\)|(?!,| and )[^(])+", plain)
     return found[0] if found else plain
 
 
