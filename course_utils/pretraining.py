@@ -10,7 +10,7 @@ kind of question. The questions differ, the model that answers them does not.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,6 +122,55 @@ class LanguageModel(nn.Module):
         vectors = output.hidden[-1][questions.asked]  # (N, D)
         vectors = self.norm(gelu(self.transform(vectors)))
         return vectors @ self.transformer.embeddings.words.weight.T + self.bias
+
+
+@torch.no_grad()
+def look_at_neighbours(transformer: Transformer, offsets: Sequence[int] = (-1, 1)) -> None:
+    r"""Point heads of the first block at near tokens; all other weights stay as they are.
+
+    The position table becomes waves, in which moving by `offset` places is a rotation
+    :math:`R`. A head whose queries are its keys, rotated, fits best the token `offset` places
+    further on:
+
+    .. math:: W_q = W_k R_\text{offset}
+
+    Waves: A. Vaswani et al., "Attention Is All You Need" (2017), section 3.5. A trained BERT
+    has such heads too: K. Clark et al., "What Does BERT Look At?" (2019).
+
+    Parameters
+    ----------
+    transformer : Transformer
+        Changed in place. Its hidden size must be even.
+    offsets : sequence of int
+        For the first head, the second, and so on: -1 is the token before, 1 the one after.
+
+    Raises
+    ------
+    ValueError
+        If there are more offsets than heads, or the hidden size is odd.
+    """
+    config = transformer.config
+    D, heads = config.hidden_size, config.heads
+    if D % 2 or len(offsets) > heads:
+        raise ValueError(f"need an even hidden size and at most {heads} offsets: {D}, {offsets}")
+    frequency = 3.0 * 0.1 ** torch.linspace(0, 1, D // 2)  # radians a token, 3.0 down to 0.3
+
+    angle = torch.arange(config.max_tokens).unsqueeze(1) * frequency  # (positions, D/2)
+    words, positions = transformer.embeddings.words.weight, transformer.embeddings.positions.weight
+    waves = torch.cat([angle.sin(), angle.cos()], dim=1) * math.sqrt(2)  # (positions, D)
+    positions.copy_(2 * words.std() * waves)  # twice a word: place decides the scores first
+
+    matrices = (
+        transformer.get_parameter(f"blocks.0.attention.{x}.weight") for x in ("key", "query")
+    )
+    keys, queries = (matrix.view(heads, D // heads, D) for matrix in matrices)
+    nn.init.normal_(keys, std=1.2 / math.sqrt(D))
+    for head, offset in enumerate(offsets):
+        cos, sin = (offset * frequency).cos().diag(), (offset * frequency).sin().diag()
+        rotation = torch.cat(
+            [torch.cat([cos, sin], dim=1), torch.cat([-sin, cos], dim=1)]
+        )  # (D, D)
+        queries[head].copy_(keys[head] @ rotation)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from course_utils.pretraining import (
     ask_hidden,
     ask_next,
     generate,
+    look_at_neighbours,
     perplexity,
 )
 from course_utils.transformer import Config, Transformer
@@ -143,6 +145,59 @@ def test_the_word_table_is_used_twice():
         # one entry: the same amount added to all of them is invisible after a LayerNorm
         language_model.transformer.embeddings.words.weight[9, 0] += 1
     assert (before[:, 9] - language_model(hidden()[1])[:, 9]).abs().max() > 0.1
+
+
+# -- heads that begin by looking at neighbours ----------------------------------------------------
+
+
+def pointed(offsets: tuple[int, ...] = (-1, 1)) -> tuple[Transformer, Transformer]:
+    """A fresh transformer, and its copy with pointed heads; in evaluation mode."""
+    torch.manual_seed(0)
+    before = Transformer(Config(VOCAB, 64, 2, 2, 128, max_tokens=64)).eval()
+    after = copy.deepcopy(before)
+    look_at_neighbours(after, offsets)
+    return before, after
+
+
+@pytest.mark.parametrize("offsets", [(-1, 1), (1, -1), (-2, 2), (0, 3)])
+def test_each_head_looks_where_its_offset_says(offsets):
+    ids, mask = text(rows=4)
+    before, after = pointed(offsets)
+    weights = after(ids[:1], mask[:1]).attention[0][0]  # (H, T, T)
+    even = before(ids[:1], mask[:1]).attention[0][0]
+    for head, offset in enumerate(offsets):
+        places = torch.arange(5, 30)
+        assert (weights[head, places].argmax(dim=1) == places + offset).double().mean() > 0.8
+        assert weights[head].diagonal(offset).mean() > 5 * even[head].diagonal(offset).mean()
+
+
+def test_pointing_changes_positions_and_the_first_block_s_queries_and_keys_only():
+    before, after = pointed()
+    changed = {
+        name
+        for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True)
+        if not torch.equal(old, new)
+    }
+    assert changed == {
+        "embeddings.positions.weight",
+        "blocks.0.attention.query.weight",
+        "blocks.0.attention.key.weight",
+    }
+    assert all(parameter.requires_grad for parameter in after.parameters())
+
+
+def test_a_head_without_an_offset_keeps_its_queries():
+    before, after = pointed((-1,))
+    old, new = (x.blocks[0].attention.query.weight.view(2, 32, 64) for x in (before, after))
+    assert torch.equal(old[1], new[1])
+    assert not torch.equal(old[0], new[0])
+
+
+def test_more_offsets_than_heads_and_odd_sizes_are_refused():
+    with pytest.raises(ValueError, match="at most 2 offsets"):
+        look_at_neighbours(model().transformer, (-1, 1, 2))
+    with pytest.raises(ValueError, match="even hidden size"):
+        look_at_neighbours(Transformer(Config(VOCAB, 15, 1, 1, 32)), (-1,))
 
 
 def test_an_untrained_model_is_as_perplexed_as_the_vocabulary_is_large():
