@@ -355,6 +355,9 @@ LAB_SETTINGS = {
     "@jupyterlab/filebrowser-extension:browser": {
         "showLastModifiedColumn": False,  # room for the names of lessons
     },
+    "@jupyterlab/notebook-extension:tracker": {
+        "scrollPastEnd": False,  # or a lesson ends in an empty page
+    },
 }
 
 # What the tools bring along and no lesson uses: it takes time at every start, and puts menus and

@@ -122,10 +122,9 @@ def lab(page_maker, tmp_path_factory) -> Iterator[tuple[str, Path, float]]:
         folder / "widgets.ipynb",
     )
     settings = tmp_path_factory.mktemp("settings")
-    ours = make.LAB_SETTINGS | {
-        # Off-screen cells are otherwise not rendered, and a test could not find them.
-        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}
-    }
+    tracker = "@jupyterlab/notebook-extension:tracker"
+    # Off-screen cells are otherwise not rendered, and a test could not find them.
+    ours = make.LAB_SETTINGS | {tracker: make.LAB_SETTINGS[tracker] | {"windowingMode": "none"}}
     for name, values in ours.items():
         package, _, plugin = name.partition(":")
         (settings / package).mkdir(parents=True, exist_ok=True)
