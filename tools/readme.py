@@ -55,7 +55,7 @@ def read_row(path: Path, root: Path = ROOT) -> Row:
     exercise = f"exercises/{path.name}"
     return Row(
         path=path.relative_to(root).as_posix(),
-        title=title[1].replace(". ", " ", 1),
+        title=title[1].split(":")[0].replace(". ", " ", 1),  # without a subtitle
         learn=first_clause(found[min(SHOWN.get(path.stem[:2], 2), len(found)) - 1]),
         minutes=minutes[1] if minutes else "",
         needs=short_needs(needs[1]),
