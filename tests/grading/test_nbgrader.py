@@ -54,7 +54,7 @@ print([name for name, on in app.jpserver_extensions.items() if on and "nbgrader"
 print("@jupyter/nbgrader" in get_page_config([]).get("disabledExtensions", {}))
 """
     seen = []
-    for step in (lambda: None, make.hide_nbgrader, make.hide_nbgrader):
+    for step in (lambda: None, make.write_lab_settings, make.write_lab_settings):
         step()
         done = subprocess.run(
             [sys.executable, "-c", script],
