@@ -45,13 +45,19 @@ def test_its_menus_do_not_come_with_our_jupyterlab(tmp_path, monkeypatch):
     """As JupyterLab and its server read the settings that `make lab` leaves."""
     make = load("make", ROOT / "make.py")
     monkeypatch.setattr(make, "venv_folder", lambda: tmp_path)
-    script = """
+    # This environment's settings, without those of an earlier `make lab` or of a person.
+    settings = tmp_path / "etc" / "jupyter"
+    ours = shutil.ignore_patterns("zz-course*", "jupyter_server_config.json", "page_config.json")
+    shutil.copytree(Path(sys.prefix, "etc", "jupyter"), settings, ignore=ours)
+    script = f"""
+from jupyter_core import paths
+paths.ENV_CONFIG_PATH[:] = [{str(settings)!r}]
 from jupyter_server.serverapp import ServerApp
 from jupyterlab_server.config import get_page_config
 app = ServerApp()
 app.initialize(argv=[], new_httpserver=False, find_extensions=True)
 print([name for name, on in app.jpserver_extensions.items() if on and "nbgrader" in name])
-print("@jupyter/nbgrader" in get_page_config([]).get("disabledExtensions", {}))
+print("@jupyter/nbgrader" in get_page_config([]).get("disabledExtensions", {{}}))
 """
     seen = []
     for step in (lambda: None, make.write_lab_settings, make.write_lab_settings):
@@ -60,8 +66,7 @@ print("@jupyter/nbgrader" in get_page_config([]).get("disabledExtensions", {}))
             [sys.executable, "-c", script],
             capture_output=True,
             text=True,
-            env=os.environ
-            | {"JUPYTER_CONFIG_PATH": str(tmp_path / "etc/jupyter"), "HOME": str(tmp_path)},
+            env=os.environ | {"HOME": str(tmp_path)},
         )
         seen.append(done.stdout.splitlines()[-2:])
         assert done.returncode == 0, done.stderr
