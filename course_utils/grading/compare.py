@@ -49,6 +49,8 @@ def difference(
     'off by a constant factor'
     >>> difference(np.zeros((2, 3)), np.zeros((3, 2))).name
     'transposed'
+    >>> difference([1.0, np.array([2.0, 3.0])], [1.0, np.array([2.0, 5.0])]).detail
+    'at [1][1] got 5, expected 3'
     """
     if got is None and expected is not None:
         return Difference("returned_none", "nothing was returned: is there a `return`?")
@@ -108,7 +110,10 @@ def _container_difference(
         pairs = [(a, b, f"[{i}]") for i, (a, b) in enumerate(zip(expected, got, strict=True))]
     for a, b, place in pairs:
         if found := difference(a, b, rtol, atol):
-            return Difference(found.name, found.message, f"at {place} {found.detail}".strip())
+            # A place inside the place is written behind it, as Python would: at [1][0].
+            inner = found.detail.removeprefix("at ")
+            gap = "" if inner.startswith("[") else " "
+            return Difference(found.name, found.message, f"at {place}{gap}{inner}".strip())
     return None
 
 

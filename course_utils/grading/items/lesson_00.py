@@ -80,6 +80,17 @@ def predict_whole_batch(logits: torch.Tensor) -> Prediction:
     return classes, confidence
 
 
+def predict_whole_batch_unstable(logits: torch.Tensor) -> Prediction:
+    weights = logits.exp()
+    confidence, classes = (weights / weights.sum()).max(dim=1)
+    return classes, confidence
+
+
+def predict_whole_batch_beside(logits: torch.Tensor) -> Prediction:
+    weights = logits.exp()
+    return logits.argmax(dim=1), (weights / weights.sum()).max(dim=1).values
+
+
 def predict_exchanged(logits: torch.Tensor) -> Prediction:
     classes, confidence = predict(logits)
     return confidence, classes
@@ -94,10 +105,25 @@ def predict_class_one(logits: torch.Tensor) -> Prediction:
     return logits.argmax(dim=1), logits.softmax(dim=1)[:, 1]
 
 
+def predict_whole_columns(logits: torch.Tensor) -> Prediction:
+    classes = logits.argmax(dim=1)
+    return classes, logits.softmax(dim=1)[:, classes]
+
+
+def predict_pair(logits: torch.Tensor) -> Any:
+    return logits.softmax(dim=1).max(dim=1)
+
+
+def is_pair(trials: Sequence[Trial]) -> bool:
+    """Return True if what came is what ``tensor.max(dim=1)`` returns."""
+    return all(t.outcome.value == Opaque("max") for t in trials)
+
+
 UNSTABLE = (
     "right for small logits, nan for large ones: exp overflows. Subtract each row's maximum "
     "first, or let softmax do so"
 )
+WHOLE_BATCH = "the sum runs over the whole batch: the probabilities of each text alone add up to 1"
 WRONG_AXIS = "taken over the batch: each text has its own probabilities, and its classes are dim 1"
 
 PREDICT = Item(
@@ -127,15 +153,25 @@ PREDICT = Item(
         Diagnosis("wrong_axis", WRONG_AXIS, predict_best_text),
         Diagnosis("unstable", UNSTABLE, predict_unstable),
         Diagnosis("unstable", UNSTABLE, predict_unstable_beside),
-        Diagnosis(
-            "whole_batch",
-            "the sum runs over the whole batch: the probabilities of each text alone add up to 1",
-            predict_whole_batch,
-        ),
+        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch),
+        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch_unstable),
+        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch_beside),
         Diagnosis(
             "exchanged",
             "right, in the wrong order: classes first, then how sure",
             predict_exchanged,
+        ),
+        Diagnosis(
+            "exchanged",
+            "this is what max(dim=1) returns, the largest values first: take it apart, and return "
+            "the classes first, then how sure",
+            predict_pair,
+            is_pair,
+        ),
+        Diagnosis(
+            "whole_columns",
+            "p[:, classes] names whole columns, shape (B, B): wanted is one number per row",
+            predict_whole_columns,
         ),
         Diagnosis(
             "two_classes",
@@ -188,6 +224,11 @@ def pool_zeros(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tens
     return (hidden * attention_mask.unsqueeze(-1)).max(dim=1).values
 
 
+def pool_zeros_in_place(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    hidden[attention_mask == 0] = 0
+    return hidden.max(dim=1).values
+
+
 def pool_not_low(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     return hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, -100.0).max(dim=1).values
 
@@ -218,14 +259,14 @@ def pool_pair(hidden: torch.Tensor, attention_mask: torch.Tensor) -> Any:
     return hidden.masked_fill(attention_mask.unsqueeze(-1) == 0, -torch.inf).max(dim=1)
 
 
-def is_pair(trials: Sequence[Trial]) -> bool:
-    """Return True if what came is what ``tensor.max(dim=1)`` returns."""
-    return all(t.outcome.value == Opaque("max") for t in trials)
-
-
 NOT_LOW = (
     "padding is set to a number that is not low enough: real values may lie below it. "
     "Minus infinity is below all"
+)
+
+ZEROS_WIN = (
+    "padding becomes 0, which is fine for a sum and not for a maximum: where all values are "
+    "negative, 0 wins"
 )
 
 POOL = Item(
@@ -244,12 +285,8 @@ POOL = Item(
             "The mask says where it is",
             pool_unmasked,
         ),
-        Diagnosis(
-            "zeros_win",
-            "times the mask makes padding 0, which is fine for a sum and not for a maximum: "
-            "where all values are negative, 0 wins",
-            pool_zeros,
-        ),
+        Diagnosis("zeros_win", ZEROS_WIN, pool_zeros),
+        Diagnosis("zeros_win", ZEROS_WIN, pool_zeros_in_place),
         Diagnosis("not_low_enough", NOT_LOW, pool_not_low),
         Diagnosis("not_low_enough", NOT_LOW, pool_thousand),
         Diagnosis(
@@ -352,6 +389,18 @@ MEMORY = Item(
             "frozen_left_out",
             "frozen weights are left out: they are not trained, yet they are held, once",
             _training_bytes(frozen=0),
+        ),
+        Diagnosis(
+            "frozen_left_out",
+            "frozen weights are left out, though they are held, once; and not every number has 4 "
+            "bytes: p.element_size()",
+            _training_bytes(frozen=0, size=lambda p: 4 * p.numel()),
+        ),
+        Diagnosis(
+            "frozen_counted_full",
+            "frozen weights are counted four times, though they are only held once; and not every "
+            "number has 4 bytes: p.element_size()",
+            _training_bytes(frozen=4, size=lambda p: 4 * p.numel()),
         ),
         Diagnosis("too_few_copies", FEW_COPIES, _training_bytes(trained=3)),
         Diagnosis("too_few_copies", FEW_COPIES, _training_bytes(trained=2)),
@@ -568,8 +617,8 @@ DRAW = Item(
         ),
         Diagnosis(
             "disturbs",
-            "the rows are right, but a global random generator was moved or seeds were set: all "
-            "random numbers after your call are other ones now. Make a generator of your own",
+            "a global random generator was moved, or seeded: all random numbers after your call "
+            "are other ones now. Make a generator of your own",
             _draw(seed_globally),
             disturbs,
         ),
@@ -685,6 +734,18 @@ def leaves(name: str) -> Callable[[Sequence[Trial]], bool]:
     return lambda trials: bugs_left(trials) == names
 
 
+def logits_stacked(model: nn.Module, rows: list[list[int]], batch_size: int) -> torch.Tensor:
+    return torch.stack([_logits()(model, [row], 1) for row in rows])
+
+
+def of_wrong_shape(trials: Sequence[Trial]) -> bool:
+    """Return True if the logits are not of shape (N, C)."""
+    return any(
+        t.outcome.value["logits"].values.shape != t.expected.value["logits"].values.shape
+        for t in trials
+    )
+
+
 HUNT = Item(
     name="00.logits_of",
     title="Bug hunt: another answer every time",
@@ -696,7 +757,16 @@ HUNT = Item(
     reference=_logits(),
     call=calls.spied,
     agree=same_logits,
-    diagnoses=tuple(replace(d, when=leaves(d.name)) for d in remaining(_logits, REMAINING)),
+    diagnoses=(
+        Diagnosis(
+            "wrong_shape",
+            "one row of logits is wanted for each row, shape (N, C): join the batches with "
+            "torch.cat, and lose none",
+            logits_stacked,
+            of_wrong_shape,
+        ),
+        *(replace(d, when=leaves(d.name)) for d in remaining(_logits, REMAINING)),
+    ),
 )
 
 ITEMS = (PREDICT, POOL, MEMORY, DRAW, HUNT)
