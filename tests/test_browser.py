@@ -182,6 +182,13 @@ def run_all(page: Any, expected: int, timeout_s: float) -> None:
     wait_for(done, timeout_s, "all cells to have run")
 
 
+def without_alt(page: Any) -> int:
+    """How many pictures in outputs have no alternative text; there must be pictures."""
+    pictures = page.locator(".jp-OutputArea img")
+    assert pictures.count() > 0
+    return int(page.locator(".jp-OutputArea img:not([alt]), .jp-OutputArea img[alt='']").count())
+
+
 def shot(page: Any, name: str) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(SHOTS / f"{name}.png"))
@@ -212,6 +219,7 @@ def test_a_lesson_opens_runs_and_is_saved(page_maker, lab):
         assert seconds < FIRST_PAGE_S
     page.wait_for_selector("text=| Idle", timeout=PATIENCE_MS)
     shot(page, "lesson_opened")
+    assert without_alt(page) == 0
     assert page.locator(".jp-toast-message, .Toastify__toast").count() == 0  # no news, no offers
     bars = page.inner_text("#jp-top-panel") + page.inner_text(".jp-NotebookPanel-toolbar")
     assert "Run" in bars
@@ -228,6 +236,7 @@ def test_a_lesson_opens_runs_and_is_saved(page_maker, lab):
     cells = len(code_cells(read_notebook(path)))
     run_all(page, cells, timeout_s=600)  # the cell for Colab is folded and shows no prompt
     assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0
+    assert without_alt(page) == 0
     assert "What we showed, each line checked above" in page.inner_text(".jp-NotebookPanel")
     before = path.read_bytes()
     page.keyboard.press("Control+s")
