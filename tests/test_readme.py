@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tools.notebooks import ROOT, repository
-from tools.readme import PART, lesson_map, read_row, render
+from tools.readme import PART, lesson_map, picture_is_stale, read_row, render
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md"]
@@ -40,6 +40,7 @@ def dead_links(page: str, text: str) -> list[str]:
 
 def test_generated_parts_are_in_step():
     assert render(README) == README, "stale: python -m tools.readme"
+    assert not picture_is_stale(), "stale: python -m tools.readme"
 
 
 def test_every_lesson_is_on_the_map():

@@ -5,21 +5,28 @@
 
 Two parts of the README are generated, each between two comments: the lesson map, from the headers
 of the notebooks (title, the beginning of an objective, measured minutes, prerequisites), and the
-command that clones the project, from the address in ``pyproject.toml``.
+command that clones the project, from the address in ``pyproject.toml``. Its picture is cut out of
+the threshold dial in lesson 06, as that was when the lesson was executed.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from tools.notebooks import ROOT, read_notebook, repository, write_atomically
 
 # Which objective of a lesson stands on the map; of any other, the second.
 SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
+PICTURE = "docs/images/lesson.png"
+SHOWS = ("06_evaluation", "threshold_dial(", 655)  # notebook, its cell, columns kept of the output
 PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
 
 
@@ -103,8 +110,28 @@ def clone_command(root: Path = ROOT) -> str:
     """The two commands of the start, for a shell."""
     address = repository(root)
     folder = str(address).rstrip("/").rsplit("/", 1)[-1]
-    lines = [f"git clone {address} && cd {folder}", "make lab"]
+    lines = [f"git clone {address}", f"cd {folder} && make lab"]
     return "```sh\n" + "\n".join(lines) + "\n```\n"
+
+
+def picture(root: Path = ROOT) -> Image.Image:
+    """The curves and the confusion matrix of the dial, without the costs."""
+    name, call, width = SHOWS
+    notebook = read_notebook(root / "notebooks" / f"{name}.ipynb")
+    [png] = [
+        output.data["image/png"]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and call in cell.source
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    with Image.open(io.BytesIO(base64.b64decode(png))) as whole:
+        return whole.convert("RGB").crop((0, 0, width, whole.height))
+
+
+def picture_is_stale(root: Path = ROOT) -> bool:
+    with Image.open(root / PICTURE) as kept:
+        return kept.tobytes() != picture(root).tobytes()
 
 
 def render(text: str, root: Path = ROOT) -> str:
@@ -131,10 +158,13 @@ def main(arguments: list[str] | None = None) -> int:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
     new = render(text)
+    stale = new != text or picture_is_stale()
     if options.check:
-        print("README.md is " + ("in step" if new == text else "stale: python -m tools.readme"))
-        return int(new != text)
-    write_atomically(path, new)
+        print("README.md is " + ("stale: python -m tools.readme" if stale else "in step"))
+        return int(stale)
+    if stale:
+        write_atomically(path, new)
+        picture().save(ROOT / PICTURE, optimize=True)
     return 0
 
 
