@@ -36,7 +36,7 @@ def token_explorer(
     >>> explorer = token_explorer(["A dull film."], load_tokenizer())
     >>> explorer.controls["own"].value = "Unwatchable"
     >>> print(explorer.said)
-    11 characters, 1 words, 5 tokens with [CLS] and [SEP]; none unknown, none cut.
+    11 characters, 1 word, 5 tokens with [CLS] and [SEP]; none unknown, none cut.
     """
     if not texts or not 4 <= max_tokens <= 64:
         raise ValueError(f"need a text, and max_tokens from 4 to 64; got {texts} and {max_tokens}")
@@ -54,7 +54,8 @@ def token_explorer(
         tokens, ids, cut = pieces(text, max_tokens)
         unknown = tokens.count(tokenizer.unk_token)
         words = (
-            f"{len(text)} characters, {len(text.split())} words, {len(tokens)} tokens with "
+            f"{_counted(len(text), 'character')}, {_counted(len(text.split()), 'word')}, "
+            f"{_counted(len(tokens), 'token')} with "
             f"{tokenizer.cls_token} and {tokenizer.sep_token}; {unknown or 'none'} unknown, "
             f"{len(cut) or 'none'} cut."
         )
@@ -77,6 +78,10 @@ def token_explorer(
     figure = Figure(figsize=(9, 1.6), layout="constrained")
     plot_tokens(*pieces(texts[0], max_tokens)[:2], figure.subplots())
     return Explorer(controls, step, Stage(figure, []).png())
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _token_html(tokens: Sequence[str], ids: Sequence[int], cut: Sequence[str]) -> str:
