@@ -109,9 +109,10 @@ def page_maker() -> Iterator[Callable[[], Any]]:
 def lab(page_maker, tmp_path_factory) -> Iterator[tuple[str, Path, float]]:
     """A JupyterLab on a folder with a lesson and a notebook of widgets: (url, folder, start)."""
     folder = tmp_path_factory.mktemp("course")
-    for part in ("notebooks", "docs"):
+    (folder / "docs").mkdir()
+    for part in ("notebooks", "exercises"):
         (folder / part).mkdir()
-    shutil.copy(ROOT / "notebooks" / f"{LESSON}.ipynb", folder / "notebooks")
+        shutil.copy(ROOT / part / f"{LESSON}.ipynb", folder / part)
     shutil.copytree(ROOT / "docs" / "images", folder / "docs" / "images")
     cells = [new_markdown_cell("# Widgets\n\n## All five"), new_code_cell(SETUP)]
     cells += [new_code_cell(call) for call in CALLS.values()]
@@ -246,6 +247,15 @@ def test_a_lesson_opens_runs_and_is_saved(page_maker, lab):
     saved = nbformat.read(path, as_version=4)
     counts = [cell.execution_count for cell in saved.cells if cell.cell_type == "code"]
     assert counts == list(range(1, cells + 2))
+
+    page.click(f".jp-MarkdownOutput a:has-text('exercises/{LESSON}.ipynb')")
+    page.wait_for_selector(".jp-MarkdownOutput h1:has-text('exercises')", timeout=PATIENCE_MS)
+    in_front = page.eval_on_selector_all(
+        "#jp-main-dock-panel .lm-TabBar-tabLabel",
+        "labels => labels.map(label => getComputedStyle(label, '::before').content)",
+    )
+    assert in_front == ["none", '"exercises/"']
+    shot(page, "exercises_opened")
     assert errors == []
     page.close()
 

@@ -1,12 +1,15 @@
-/* Alternative text for figures in JupyterLab.
+/* Two small things that JupyterLab leaves out.
 
-The kernel sends a figure's alternative text beside the picture, as metadata of its output; it is
-stored in the notebook, and web pages made from it have it. JupyterLab alone draws the picture
-without it, so that a screen reader finds nothing there. This plugin puts it on.
+Alternative text: the kernel sends a figure's alternative text beside the picture, as metadata of
+the output; it is stored in the notebook, and web pages made from it have it. JupyterLab alone draws
+the picture without it, so that a screen reader finds nothing there.
 
-It is written as JupyterLab loads it, a module federation container of one module, so that there
+Tabs: a lesson and its exercises are files of one name in two folders. JupyterLab shows the name;
+for exercises, we show the folder too.
+
+This is written as JupyterLab loads it, a module federation container of one module, so that there
 is nothing to build: `init` hands us the libraries that JupyterLab shares, `get` hands back the
-plugin. Installed by `shared-data` in pyproject.toml; tested in tests/test_browser.py.
+plugins. Installed by `shared-data` in pyproject.toml; tested in tests/test_browser.py.
 */
 (() => {
   const NAME = "fine-tuning-from-scratch";
@@ -18,7 +21,7 @@ plugin. Installed by `shared-data` in pyproject.toml; tested in tests/test_brows
     return (await shared.get())();
   };
 
-  const makePlugin = async () => {
+  const alternativeText = async () => {
     const { IRenderMimeRegistry, RenderedImage, imageRendererFactory } = await library(
       "@jupyterlab/rendermime",
     );
@@ -44,14 +47,29 @@ plugin. Installed by `shared-data` in pyproject.toml; tested in tests/test_brows
     };
   };
 
+  /* By a style: JupyterLab takes another text on a tab for a wish to rename the file. */
+  const tabs = {
+    id: `${NAME}:tabs`,
+    description: "Shows the folder of an exercise in its tab.",
+    autoStart: true,
+    activate: () => {
+      const style = document.createElement("style");
+      style.textContent = `
+        .lm-TabBar-tab[title*="Path: exercises/"] .lm-TabBar-tabLabel::before {
+          content: "exercises/";
+        }`;
+      document.head.append(style);
+    },
+  };
+
   window._JUPYTERLAB ??= {};
   window._JUPYTERLAB[NAME] = {
     init: (shared) => {
       libraries = shared;
     },
     get: async () => {
-      const plugin = await makePlugin();
-      return () => ({ __esModule: true, default: plugin });
+      const plugins = [await alternativeText(), tabs];
+      return () => ({ __esModule: true, default: plugins });
     },
   };
 })();
