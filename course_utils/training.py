@@ -493,6 +493,7 @@ def fit(
         bar.close()
         if writer:
             writer.close()
+    optimizer.zero_grad()  # gradients are as large as the model, and nobody needs them now
     model.load_state_dict(best_weights)
     model.eval()
     return history

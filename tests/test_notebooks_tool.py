@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -136,6 +137,18 @@ def test_settle(text, expected):
 def test_measured_line_rounds_up():
     cost = Cost(minutes=3.96, peak_gb=0.02, cores=2)
     assert str(cost) == "4.0 min and 0.1 GB peak memory on a 2-core CPU"
+
+
+def test_memory_of_children_counts_what_they_do_not_share():
+    """The child holds 100 MB; its Python itself, some 10 MB, it shares in part with ours."""
+    memory = notebooks.PeakMemory(os.getpid(), every_s=0.01)
+    memory.start()
+    own = psutil.Process().memory_info().rss
+    hold = "import time; held = bytearray(b'x') * 100_000_000; time.sleep(0.5)"
+    subprocess.run([sys.executable, "-c", hold], check=True)
+    memory.done.set()
+    memory.join()
+    assert 100e6 < memory.peak - own < 130e6
     assert str(Cost(4.01, 3.01, 2)).startswith("4.1 min and 3.1 GB")
 
 

@@ -369,7 +369,11 @@ def two_cores() -> Iterator[int]:
 
 
 class PeakMemory(threading.Thread):
-    """Samples the resident memory of a process and its children until stopped."""
+    """Samples the memory of a process and its children until stopped.
+
+    What is resident of the process, and of each child what it alone holds: the libraries that they
+    share are counted once.
+    """
 
     def __init__(self, pid: int, every_s: float = 0.1) -> None:
         super().__init__(daemon=True)
@@ -378,12 +382,15 @@ class PeakMemory(threading.Thread):
 
     def run(self) -> None:
         while not self.done.wait(self.every_s):
-            resident = 0
             with contextlib.suppress(psutil.NoSuchProcess):
-                for process in [self.process, *self.process.children(recursive=True)]:
+                held = self.process.memory_info().rss
+                for child in self.process.children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        resident += process.memory_info().rss
-            self.peak = max(self.peak, resident)
+                        try:
+                            held += child.memory_full_info().uss
+                        except psutil.AccessDenied:  # macOS, for some processes
+                            held += child.memory_info().rss
+                self.peak = max(self.peak, held)
 
 
 def kernel_environment() -> dict[str, str]:
