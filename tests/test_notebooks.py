@@ -232,6 +232,11 @@ def links_resolve(notebook: NotebookNode, path: Path) -> list[str]:
     return found
 
 
+def links_look_like_links(notebook: NotebookNode, path: Path) -> list[str]:
+    """JupyterLab shows code inside a link as code: nobody would think of clicking it."""
+    return re.findall(r"\[`[^`\n]*`\]\([^)]*\)", prose(notebook))
+
+
 def hides_no_error(notebook: NotebookNode, path: Path) -> list[str]:
     found = []
     before = ""
@@ -331,6 +336,7 @@ FOR_LESSONS: list[Rule] = [
 FOR_ALL: list[Rule] = [
     images_described,
     links_resolve,
+    links_look_like_links,
     hides_no_error,
     compared_claims,
     volatile_tagged,
@@ -486,6 +492,7 @@ def test_a_good_lesson_breaks_no_rule():
         (links_resolve, lesson("[out](../../elsewhere/README.md)")),
         (links_resolve, lesson('<a href="98_gone.ipynb">gone</a>')),
         (links_resolve, lesson("[gone][1]\n\n[1]: 98_gone.ipynb")),
+        (links_look_like_links, lesson("Then [`this`](../README.md).")),
         (hides_no_error, lesson(code("try:\n    f()\nexcept:\n    print('oh')"))),
         (hides_no_error, lesson(code("try:\n    f()\nexcept Exception:\n    pass"))),
         (hides_no_error, lesson(code("try:\n    f()\nexcept (OSError, Exception) as e:\n    ..."))),
