@@ -130,7 +130,7 @@ def choice(options: Sequence[tuple[str, Any]], description: str) -> Any:
     JupyterLab takes a dropdown's keys for its own: an arrow goes to the next cell, an x cuts it.
     """
     kind = ipywidgets.SelectionSlider if len(options) > 1 else ipywidgets.Dropdown
-    layout = {"width": "30em"}  # room for a name beside the slider
+    layout = {"width": "30em", "margin": "2px 1.5em 2px 2px"}  # room for a name beside the slider
     return kind(options=list(options), description=description, style=LABELS, layout=layout)
 
 
