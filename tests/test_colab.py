@@ -283,7 +283,11 @@ def test_a_notebook_alone_in_a_colab_runtime(path, runtime, tmp_path, monkeypatc
     empty = tmp_path / "content"
     empty.mkdir()
     NotebookClient(
-        notebook, timeout=900, kernel_name="colab", resources={"metadata": {"path": str(empty)}}
+        notebook,
+        timeout=900,
+        kernel_name="colab",
+        coalesce_streams=True,  # a line that was sent in two pieces is one line
+        resources={"metadata": {"path": str(empty)}},
     ).execute()
     ready = said(colab_cell(notebook))
     assert "The course is ready" in ready
