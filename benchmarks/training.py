@@ -31,7 +31,13 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from course_utils.batching import TokenizedDataset, collate, eval_loader, train_loader
 from course_utils.datasets import load_corpus, split, targets
 from course_utils.models import load_classifier, load_tokenizer
-from course_utils.runtime import computes_in_bfloat16, seed_everything, usable_cores, versions
+from course_utils.runtime import (
+    computes_in_bfloat16,
+    pick_device,
+    seed_everything,
+    usable_cores,
+    versions,
+)
 from course_utils.training import Precision, evaluate, fit, forward
 
 BATCH_SIZE = 16
@@ -110,12 +116,12 @@ def train_with_trainer(data: TokenizedDataset, seed: int, sampling: str) -> tupl
 
 def matmul_rate(dtype: torch.dtype, size: int = 1024, seconds: float = 1.0) -> float:
     """Return the rate of a matrix product in FLOP/s, as this machine reaches it now."""
-    a, b = torch.randn(2, size, size).to(dtype)
+    a, b = torch.randn(2, size, size).to(pick_device(), dtype)
     for _ in range(3):
-        a @ b
+        (a @ b)[0, 0].item()
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        a @ b
+        (a @ b)[0, 0].item()  # a GPU is waited for
         count += 1
     return 2 * size**3 * count / (time.perf_counter() - start)
 
@@ -163,7 +169,7 @@ def load_data(reviews: int) -> tuple[TokenizedDataset, TokenizedDataset]:
 def measure(name: str, reviews: int, seed: int) -> Measured:
     """Train once in this process; called in one of its own."""
     train, validation = load_data(reviews)
-    half = name == "fit" and computes_in_bfloat16(torch.device("cpu"))
+    half = name == "fit" and computes_in_bfloat16(pick_device())
     rate = matmul_rate(torch.bfloat16 if half else torch.float32)
     seed_everything(seed)
     model, speed = ARMS[name](train, seed)
@@ -189,7 +195,9 @@ def main() -> None:
 
     packages = versions()
     print(
-        f"\n{usable_cores()} cores, {torch.get_num_threads()} threads, batch {BATCH_SIZE},", end=" "
+        f"\n{pick_device()}, {usable_cores()} cores, {torch.get_num_threads()} threads, "
+        f"batch {BATCH_SIZE},",
+        end=" ",
     )
     print(f"{arguments.reviews} reviews, torch {packages['torch']}, transformers", end=" ")
     print(f"{packages['transformers']}\n")
