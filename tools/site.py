@@ -68,7 +68,7 @@ html_theme_options = {{
 """
 CSS = """\
 .cell_output pre, .cell_output .output { overflow-x: auto; }
-.bd-article table { display: block; overflow-x: auto; }
+.bd-article table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; }
 summary { cursor: pointer; }
 .bd-article img.align-right { max-width: 48%; height: auto; }
 /* The theme makes every .math a flex box that hides what sticks out: formulas float above lines. */
