@@ -134,6 +134,17 @@ def choice(options: Sequence[tuple[str, Any]], description: str) -> Any:
     return kind(options=list(options), description=description, style=LABELS, layout=layout)
 
 
+def counted(number: float, thing: str) -> str:
+    """Return the number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "word"), counted(2.5, "word"), counted(1200, "word")
+    ('1 word', '2.5 words', '1,200 words')
+    """
+    return f"{number:,.10g} {thing}{'s' * (number != 1)}"
+
+
 def image(png: bytes, alt: str) -> str:
     """Return an HTML image of a PNG: of known size, and decoded at once, so that nothing jumps."""
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))

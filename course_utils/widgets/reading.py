@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
 from course_utils.plotting import plot_attention, plot_tokens
-from course_utils.widgets.explorer import LABELS, RED, WIDE, Explorer, Stage, choice, image
+from course_utils.widgets.explorer import (
+    LABELS,
+    RED,
+    WIDE,
+    Explorer,
+    Stage,
+    choice,
+    counted,
+    image,
+)
 
 
 def token_explorer(
@@ -54,8 +63,8 @@ def token_explorer(
         tokens, ids, cut = pieces(text, max_tokens)
         unknown = tokens.count(tokenizer.unk_token)
         words = (
-            f"{_counted(len(text), 'character')}, {_counted(len(text.split()), 'word')}, "
-            f"{_counted(len(tokens), 'token')} with "
+            f"{counted(len(text), 'character')}, {counted(len(text.split()), 'word')}, "
+            f"{counted(len(tokens), 'token')} with "
             f"{tokenizer.cls_token} and {tokenizer.sep_token}; {unknown or 'none'} unknown, "
             f"{len(cut) or 'none'} cut."
         )
@@ -78,10 +87,6 @@ def token_explorer(
     figure = Figure(figsize=(9, 1.6), layout="constrained")
     plot_tokens(*pieces(texts[0], max_tokens)[:2], figure.subplots())
     return Explorer(controls, step, Stage(figure, []).png())
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"
 
 
 def _token_html(tokens: Sequence[str], ids: Sequence[int], cut: Sequence[str]) -> str:

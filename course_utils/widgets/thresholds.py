@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from course_utils.imbalance import threshold_table
 from course_utils.plotting import plot_confusion, plot_costs, plot_thresholds
-from course_utils.widgets.explorer import GREY, LABELS, WIDE, Explorer, Stage, image
+from course_utils.widgets.explorer import GREY, LABELS, WIDE, Explorer, Stage, counted, image
 
 
 def threshold_dial(
@@ -46,8 +46,8 @@ def threshold_dial(
     >>> dial = threshold_dial(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.6, 0.8]), costs=(1, 5))
     >>> dial.controls["threshold"].value = 0.3
     >>> print(dial.said)
-    At 0.30, 3 of 4 are called rare: 2 hits, 1 false alarms; 0 of 2 missed. Precision 0.67, recall \
-1.00, F1 0.80. A miss costs 1 false alarms: 0.250 for each row; the least is 0.250, at 0.40.
+    At 0.30, 3 of 4 are called rare: 2 hits, 1 false alarm; 0 of 2 missed. Precision 0.67, recall \
+1.00, F1 0.80. A miss costs 1 false alarm: 0.250 for each row; the least is 0.250, at 0.40.
     """
     if not len(costs) or min(costs) <= 0:
         raise ValueError(f"costs need one price or more, all above 0, got {costs}")
@@ -88,10 +88,11 @@ def threshold_dial(
         _recount(cells, numbers, confusion)
         words = (
             f"At {threshold:.2f}, {caught + alarms:,} of {rows:,} are called {class_names[1]}: "
-            f"{caught:,} hits, {alarms:,} false alarms; {missed:,} of {caught + missed:,} missed. "
+            f"{counted(caught, 'hit')}, {counted(alarms, 'false alarm')}; "
+            f"{missed:,} of {caught + missed:,} missed. "
             "Precision {:.2f}, recall {:.2f}, F1 {:.2f}. ".format(*scores_here)
-            + f"A miss costs {price:g} false alarms: {cost[at]:.3f} for each row; the least is "
-            f"{cost.min():.3f}, at {_hundredth(table.cheapest(price)):.2f}."
+            + f"A miss costs {counted(price, 'false alarm')}: {cost[at]:.3f} for each row; "
+            f"the least is {cost.min():.3f}, at {_hundredth(table.cheapest(price)):.2f}."
         )
         alt = "Precision, recall and F1, the confusion matrix, and the cost against the threshold."
         return image(stage.png(), alt), html.escape(words)
