@@ -293,10 +293,9 @@ def mixed_precision(
     """Return the autocast context and the gradient scaler for a device.
 
     ``"auto"`` means bfloat16 on a GPU or CPU with hardware for it, else float16 on CUDA,
-    else float32: without hardware, it only gets slower. So does a model too small to fill a
-    large GPU, where casting costs more than it saves: there ask for float32. float16 has so
-    small a range that gradients vanish; the scaler multiplies the loss to keep them
-    representable.
+    else float32: without hardware, it only gets slower. So does our small encoder on a
+    large GPU (benchmarks/README.md): there ask for float32. float16 has so small a range that
+    gradients vanish; the scaler multiplies the loss to keep them representable.
     """
     if precision == "auto":
         if computes_in_bfloat16(device):
