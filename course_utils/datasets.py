@@ -475,7 +475,8 @@ def split(
     """Split into three parts with the same share of each class, documents kept whole.
 
     Sentences that could give each other away form groups (`leakage_groups`), and whole
-    groups are dealt out (`deal`).
+    groups are dealt out (`deal`). Each part comes in a random order that depends on the seed
+    alone, so that a slice of it is a sample of it.
 
     Parameters
     ----------
@@ -511,4 +512,7 @@ def split(
             f"{len(sentences)} sentences in {len(groups)} groups are too few for shares of "
             f"{train}, {validation} and {test}: a part is empty"
         )
-    return Splits(*([sentences[i] for i in sorted(part)] for part in parts[:3]))
+    # Files are often sorted by label, and groups are dealt out by size. Neither may show in a
+    # part: then `splits.train[:800]` is a random sample, and not the first file's 800 positives.
+    shuffle = np.random.default_rng([seed, 1]).permutation
+    return Splits(*([sentences[i] for i in shuffle(np.sort(part))] for part in parts[:3]))

@@ -572,6 +572,19 @@ def test_the_seed_decides_the_split_and_nothing_else_does():
     assert 0.2 < len(shared) / len(first["train"]) < 0.8
 
 
+@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize("at", [slice(None, 200), slice(-200, None)], ids=["first", "last"])
+def test_a_slice_of_a_part_is_a_sample_of_it(name, part, at):
+    """In file order the first 800 training reviews are 97% positive, and groups come by size."""
+    rows = parts(split(load_corpus(name)))[part]
+    labels, sizes = targets(rows, "binary"), Counter(row.document for row in rows)
+    siblings = np.array([sizes[row.document] for row in rows])
+    for values in (labels, siblings):
+        error = values.std() / np.sqrt(min(200, len(rows)))
+        assert abs(values[at].mean() - values.mean()) < 4 * error + 1e-9
+
+
 def test_leakage_groups_follow_chains_of_documents_and_copies():
     """Document 1 shares a text with 2, and 2 another with 3: all three belong together."""
     rows = [
