@@ -16,8 +16,10 @@ import numpy as np
 from benchmarks.training import LR, load_data
 from course_utils.batching import TokenizedDataset, eval_loader, train_loader
 from course_utils.models import load_classifier, load_tokenizer
+from course_utils.optimization import Precision
+from course_utils.recipe import Recipe
 from course_utils.runtime import pick_device, seed_everything
-from course_utils.training import Precision, fit
+from course_utils.training import fit
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "auto")
 
@@ -35,9 +37,7 @@ def second_epoch(
         model,
         loader,
         eval_loader(one_row),
-        epochs=2,
-        lr=LR,
-        precision=precision,
+        recipe=Recipe(epochs=2, lr=LR, precision=precision),
         progress=False,
         on_epoch_end=lambda record: ends.append(time.perf_counter()),
     )

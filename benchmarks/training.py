@@ -31,6 +31,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from course_utils.batching import TokenizedDataset, collate, eval_loader, train_loader
 from course_utils.datasets import load_corpus, split, targets
 from course_utils.models import load_classifier, load_tokenizer
+from course_utils.optimization import Precision
+from course_utils.recipe import Recipe
 from course_utils.runtime import (
     computes_in_bfloat16,
     pick_device,
@@ -38,7 +40,7 @@ from course_utils.runtime import (
     usable_cores,
     versions,
 )
-from course_utils.training import Precision, evaluate, fit, forward
+from course_utils.training import evaluate, fit, forward
 
 BATCH_SIZE = 16
 LR = 5e-5
@@ -58,10 +60,7 @@ def train_with_fit(
         model,
         loader,
         eval_loader(one_row),
-        epochs=1,
-        lr=LR,
-        warmup=WARMUP,
-        precision=precision,
+        recipe=Recipe(epochs=1, lr=LR, warmup=WARMUP, precision=precision),
         progress=False,
         on_epoch_end=lambda record: ends.append(time.perf_counter()),
     )

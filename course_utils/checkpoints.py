@@ -51,13 +51,31 @@ def save_atomically(content: Any, path: Path) -> None:
     os.replace(partial, path)
 
 
+def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """Say what differs between two dictionaries, entry by entry, also inside of entries.
+
+    Examples
+    --------
+    >>> differences({"lr": 0.1, "head": {"bias": [2]}}, {"lr": 0.1, "head": {"bias": [3]}})
+    ['head bias was [2], is [3]']
+    """
+    found = []
+    for name in dict.fromkeys([*theirs, *ours]):
+        old, new = theirs.get(name), ours.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [f"{name} {inner}" for inner in differences(old, new)]
+        elif old != new:
+            found.append(f"{name} was {old}, is {new}")
+    return found
+
+
 class RunFolder:
     """The two files of one training run, and the settings that belong to them.
 
     Parameters
     ----------
-    path : Path
-        Made if it does not exist.
+    path : path, optional
+        Made if it does not exist. None keeps nothing and finds nothing.
     settings : dict
         What must be equal for the run to be continued.
     resume : bool
@@ -69,31 +87,43 @@ class RunFolder:
         differ, or its file cannot be read. Nothing is overwritten.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
-        self.last, self.best = path / "last.pt", path / "best.pt"
-        self.settings = settings
+    def __init__(self, path: Path | str | None, settings: dict[str, Any], *, resume: bool) -> None:
         self.found: dict[str, Any] | None = None
-        path.mkdir(parents=True, exist_ok=True)
+        self.settings, self.path = settings, None if path is None else Path(path)
+        if self.path is None:
+            return
+        self.last, self.best = self.path / "last.pt", self.path / "best.pt"
+        self.path.mkdir(parents=True, exist_ok=True)
         if not self.last.exists():
             return
         if not resume:
-            raise ValueError(f"{path} already holds a run: pass resume=True or another folder")
+            raise ValueError(f"{self.path} already holds a run: pass resume=True or another folder")
         self.found = self._read(self.last, "settings", "state", "random")
-        theirs = self.found["settings"]
-        changed = [
-            f"{k} was {theirs.get(k)}, is {v}" for k, v in settings.items() if theirs.get(k) != v
-        ]
-        if changed:
-            raise ValueError(f"the run in {path} had other settings: {', '.join(changed)}")
+        if changed := differences(self.found["settings"], settings):
+            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+            raise ValueError(
+                f"the run in {self.path} was another one: {', '.join(changed[:4])}{more}"
+            )
 
-    def save_last(self, state: dict[str, Any]) -> None:
-        """Write everything needed to continue from here."""
+    def restore(self, parts: dict[str, Any]) -> None:
+        """Put a run that was found back into its parts, and every random generator with it."""
+        assert self.found is not None
+        for name, part in parts.items():
+            part.load_state_dict(self.found["state"][name])
+        set_random_state(self.found["random"])
+
+    def save_last(self, parts: dict[str, Any]) -> None:
+        """Write everything needed to continue from here: the parts' states, the random ones."""
+        if self.path is None:
+            return
+        state = {name: part.state_dict() for name, part in parts.items()}
         content = {"settings": self.settings, "state": state, "random": random_state()}
         save_atomically(content, self.last)
 
     def save_best(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights with the lowest validation loss so far."""
-        save_atomically(weights, self.best)
+        if self.path is not None:
+            save_atomically(weights, self.best)
 
     def load_best(self) -> dict[str, torch.Tensor]:
         """Read the weights that `save_best` wrote."""

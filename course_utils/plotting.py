@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_utils.history import History
 from course_utils.imbalance import ThresholdTable
 from course_utils.metrics import Interval, ReliabilityBins
-from course_utils.training import History
 
 
 def use_style() -> None:

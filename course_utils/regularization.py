@@ -2,7 +2,7 @@
 
 A model with millions of parameters can learn two hundred reviews by heart. What is here makes
 that harder, or ends training before it has happened. Dropout and weight decay are not here:
-they are an argument of `models.load_classifier` and of `training.make_optimizer`.
+they are an argument of `models.load_classifier` and of `optimization.make_optimizer`.
 
 From L. Prechelt, "Early Stopping - But When?" (1998); J. Wei and K. Zou, "EDA" (2019); T.
 Miyato et al., "Adversarial Training Methods for Semi-Supervised Text Classification" (2017);
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from course_utils.training import EvalRecord, parameter_groups
+from course_utils.history import EvalRecord
+from course_utils.optimization import parameter_groups
 
 # Words that turn a sentence round: without them a text may say the opposite.
 TURNING = frozenset(
@@ -214,7 +215,7 @@ def layerwise_groups(
     factor : float
         Above 0, at most 1.
     weight_decay : float
-        On matrices only, see `training.parameter_groups`.
+        On matrices only, see `optimization.parameter_groups`.
 
     Raises
     ------

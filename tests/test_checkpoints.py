@@ -12,6 +12,7 @@ import torch
 
 from course_utils import checkpoints
 from course_utils.checkpoints import RunFolder, random_state, save_atomically, set_random_state
+from course_utils.history import History
 from tests.processes import KILLED, Running, die
 
 SETTINGS = {"lr": 2e-5, "epochs": 2}
@@ -90,7 +91,7 @@ def contents(folder) -> dict[str, bytes]:
 def existing(tmp_path):
     """A folder that holds a run of three steps."""
     run = RunFolder(tmp_path / "run", SETTINGS, resume=False)
-    run.save_last({"step": 3})
+    run.save_last({"history": History(stopped_early=True)})
     run.save_best({"weights": torch.ones(2)})
     return tmp_path / "run"
 
@@ -104,8 +105,19 @@ def test_a_new_folder_is_made_and_holds_nothing_to_resume(tmp_path, resume):
 
 def test_a_run_is_found_again(existing):
     run = RunFolder(existing, SETTINGS, resume=True)
-    assert run.found["state"] == {"step": 3}
+    history = History()
+    run.restore({"history": history})
+    assert history == History(stopped_early=True)
     assert run.load_best()["weights"].tolist() == [1, 1]
+
+
+def test_without_a_folder_nothing_is_kept_and_nothing_found(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(None, SETTINGS, resume=False)
+    run.save_last({"history": History()})
+    run.save_best({"weights": torch.ones(2)})
+    assert run.found is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_is_not_overwritten_unasked(existing):

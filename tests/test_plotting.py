@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from course_utils.history import EvalRecord, History, StepRecord
 from course_utils.metrics import Interval, ReliabilityBins
 from course_utils.plotting import (
     plot_confusion,
@@ -20,7 +21,6 @@ from course_utils.plotting import (
     show,
     use_style,
 )
-from course_utils.training import EvalRecord, History, StepRecord
 
 HISTORY = History(
     steps=[StepRecord(i, float(i), 1e-5, 16) for i in range(1, 31)],

@@ -8,6 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from course_utils.history import EvalRecord
+from course_utils.optimization import parameter_groups
+from course_utils.recipe import Recipe
 from course_utils.regularization import (
     EarlyStopping,
     adversarial_noise,
@@ -16,7 +19,7 @@ from course_utils.regularization import (
     turns,
     vary,
 )
-from course_utils.training import EvalRecord, fit, forward, parameter_groups
+from course_utils.training import fit, forward
 from tests import tiny
 
 
@@ -69,8 +72,7 @@ def test_fit_stops_and_keeps_the_best_weights():
         model,
         train,
         validation,
-        epochs=40,
-        lr=3e-2,
+        recipe=Recipe(epochs=40, lr=3e-2),
         should_stop=EarlyStopping(patience=2),
         progress=False,
         device="cpu",

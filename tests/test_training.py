@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from course_utils import checkpoints, training
+from course_utils import checkpoints, history, training
 from course_utils.batching import (
     Batch,
     EpochSampler,
@@ -32,23 +35,17 @@ from course_utils.batching import (
     eval_loader,
     train_loader,
 )
-from course_utils.runtime import seed_everything
-from course_utils.training import (
-    EpochRecord,
-    EvalRecord,
-    History,
-    StepRecord,
-    evaluate,
-    fit,
-    forward,
-    grouped,
+from course_utils.history import EpochRecord, EvalRecord, History, StepRecord
+from course_utils.optimization import (
+    MixedPrecision,
     make_optimizer,
-    mixed_precision,
+    make_schedule,
     parameter_groups,
-    rating_loss,
-    train_one_epoch,
     warmup_then_decay,
 )
+from course_utils.recipe import Recipe, describe
+from course_utils.runtime import seed_everything
+from course_utils.training import evaluate, fit, forward, grouped, rating_loss, training_steps
 from tests import tiny
 from tests.processes import KILLED, Running, die
 
@@ -61,15 +58,13 @@ def constant(optimizer: torch.optim.Optimizer) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def one_epoch(model, batches: list[Batch], lr: float = 0.1, **options: Any) -> list[tuple]:
-    """Train by plain gradient descent; return what `after_step` was told."""
+def one_epoch(
+    model, batches: list[Batch], lr: float = 0.1, loss_fn=cross_entropy, **options: Any
+) -> list[StepRecord]:
+    """Train by plain gradient descent; return the steps' records."""
     options.setdefault("max_norm", math.inf)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    told: list[tuple] = []
-    options.setdefault("after_step", lambda *told_now: bool(told.append(told_now)))
-    loss_fn = options.pop("loss_fn", cross_entropy)
-    train_one_epoch(model, batches, optimizer, constant(optimizer), loss_fn, device=CPU, **options)
-    return told
+    return list(training_steps(model, batches, loss_fn, optimizer, constant(optimizer), **options))
 
 
 def distance(a: nn.Module, b: nn.Module) -> float:
@@ -94,20 +89,20 @@ def test_a_step_is_the_textbook_s():
     with torch.no_grad():
         for parameter in expected.parameters():
             parameter -= 0.1 * parameter.grad
-    told = one_epoch(model, [batch], lr=0.1)
+    [record] = one_epoch(model, [batch], lr=0.1)
     assert distance(model, expected) < 1e-7
-    assert told == [(pytest.approx(loss.item()), pytest.approx(0.1), 6)]
+    assert record == StepRecord(1, pytest.approx(loss.item()), pytest.approx(0.1), 6)
 
 
 @pytest.mark.parametrize("sizes", [(5, 2, 3), (1, 8), (4, 4)])
 def test_accumulated_unequal_batches_equal_one_large_batch(sizes):
     small, large = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
-    told_small = one_epoch(small, tiny.batches(*sizes), accumulate=len(sizes))
-    told_large = one_epoch(large, tiny.batches(sum(sizes)))
+    [step_small] = one_epoch(small, tiny.batches(*sizes), accumulate=len(sizes))
+    [step_large] = one_epoch(large, tiny.batches(sum(sizes)))
     assert distance(small, large) < 1e-6
     assert distance(small, tiny.model()) > 1e-3, "it did move"
-    assert told_small[0][0] == pytest.approx(told_large[0][0], abs=1e-6)
-    assert told_small[0][2] == told_large[0][2] == sum(sizes)
+    assert step_small.loss == pytest.approx(step_large.loss, abs=1e-6)
+    assert step_small.examples == step_large.examples == sum(sizes)
 
 
 def test_ratings_accumulate_exactly_too():
@@ -120,8 +115,8 @@ def test_ratings_accumulate_exactly_too():
 
 def test_the_last_shorter_group_is_stepped_and_weighed_by_its_own_examples():
     model, expected = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
-    told = one_epoch(model, tiny.batches(2, 2, 2, 2, 3), accumulate=2)
-    assert [examples for _, _, examples in told] == [4, 4, 3]
+    records = one_epoch(model, tiny.batches(2, 2, 2, 2, 3), accumulate=2)
+    assert [(record.step, record.examples) for record in records] == [(1, 4), (2, 4), (3, 3)]
     one_epoch(expected, tiny.batches(4, 4, 3))
     assert distance(model, expected) < 1e-6
 
@@ -158,20 +153,32 @@ def test_small_gradients_are_left_alone():
     assert distance(free, clipped) == 0
 
 
-def test_after_step_can_end_the_epoch():
-    calls: list[float] = []
-    one_epoch(
-        tiny.model(),
-        tiny.batches(2, 2, 2),
-        after_step=lambda *_: calls.append(1) or len(calls) == 2,
-    )
-    assert len(calls) == 2
+def test_the_loop_takes_a_step_only_when_it_is_asked():
+    """A generator: nothing happens before it is iterated over, or after it is left."""
+    model, before = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    read: list[Batch] = []
+    batches = (read.append(batch) or batch for batch in tiny.batches(2, 2, 2))
+    steps = training_steps(model, batches, cross_entropy, optimizer, constant(optimizer))
+    assert (distance(model, before), read) == (0, [])
+    next(steps)
+    after_one = copy.deepcopy(model)
+    assert distance(model, before) > 0
+    assert len(read) == 1
+    steps.close()
+    assert distance(model, after_one) == 0
 
 
 def test_dropout_is_on_while_training_whatever_the_model_came_in():
     model = tiny.model().eval()
-    one_epoch(model, tiny.batches(4))
-    assert model.training
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    modes: list[bool] = []
+    model.bert.register_forward_hook(lambda module, *_: modes.append(module.training))
+    for _ in training_steps(
+        model, tiny.batches(4, 4), cross_entropy, optimizer, constant(optimizer)
+    ):
+        model.eval()  # as who looks at the model between two steps
+    assert modes == [True, True]
 
 
 def test_grouped_takes_what_comes_and_no_more_than_it_needs():
@@ -255,18 +262,33 @@ def test_the_fused_optimizer_is_the_plain_one_but_faster():
     ]
     assert optimizers[0].defaults["fused"]
     for model, optimizer in zip((fused, plain), optimizers, strict=True):
-        train_one_epoch(
-            model, tiny.batches(4, 4), optimizer, constant(optimizer), cross_entropy, device=CPU
+        list(
+            training_steps(model, tiny.batches(4, 4), cross_entropy, optimizer, constant(optimizer))
         )
     assert distance(fused, plain) < 1e-5
 
 
 def test_the_schedule_by_hand():
-    factors = [warmup_then_decay(step, total=10, warmup=4) for step in range(12)]
+    factors = [warmup_then_decay(step, total=10, warmup=0.4) for step in range(12)]
     up, down = [1 / 4, 2 / 4, 3 / 4, 1], [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0, 0]
     assert factors == pytest.approx(up + down)
     assert warmup_then_decay(0, total=5, warmup=0) == 1
-    assert warmup_then_decay(0, total=1, warmup=1) == 1
+    assert warmup_then_decay(0, total=1, warmup=0.9) == 1
+
+
+def test_the_schedule_is_that_of_every_group_and_starts_before_the_first_step():
+    weights = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    optimizer = torch.optim.SGD(
+        [{"params": [w], "lr": lr} for w, lr in zip(weights, (1, 10), strict=True)]
+    )
+    schedule = make_schedule(optimizer, total=10, warmup=0.4)
+    seen = []
+    for _ in range(10):
+        seen.append(schedule.get_last_lr())
+        optimizer.step()
+        schedule.step()
+    factors = [warmup_then_decay(step, total=10, warmup=0.4) for step in range(10)]
+    assert seen == [pytest.approx([factor, 10 * factor]) for factor in factors]
 
 
 # --- evaluation -------------------------------------------------------------------------------
@@ -312,37 +334,51 @@ def test_rating_loss_is_the_mean_squared_error():
 # --- mixed precision --------------------------------------------------------------------------
 
 
+class Elsewhere(nn.Module):
+    """A model that says it lies on a device which this machine may not have."""
+
+    def __init__(self, device: str, size: int) -> None:
+        super().__init__()
+        self.weight = SimpleNamespace(
+            device=torch.device(device), numel=lambda: size, requires_grad=True
+        )
+
+    def parameters(self, recurse: bool = True):
+        yield self.weight
+
+
 @pytest.mark.parametrize(
-    ("device", "bfloat16", "expected"),
+    ("device", "bfloat16", "size", "expected"),
     [
-        ("cpu", True, "bfloat16"),
-        ("cpu", False, "float32"),
-        ("mps", True, "float32"),
-        ("cuda", True, "bfloat16"),
-        ("cuda", False, "float16"),
+        ("cpu", True, 1_000, "bfloat16"),
+        ("cpu", False, 1_000, "float32"),
+        ("mps", True, 1_000, "float32"),
+        ("cuda", True, 110_000_000, "bfloat16"),
+        ("cuda", False, 110_000_000, "float16"),
+        ("cuda", True, 22_700_000, "float32"),
     ],
 )
-def test_auto_takes_what_the_device_has(monkeypatch, device, bfloat16, expected):
+def test_auto_takes_what_the_device_has(monkeypatch, device, bfloat16, size, expected):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": bfloat16})
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
     monkeypatch.setattr(torch.amp, "GradScaler", lambda kind, enabled: (kind, enabled))
-    autocast, scaler = mixed_precision(torch.device(device))
+    precision = MixedPrecision(Elsewhere(device, size))
+    assert precision.name == expected
     if expected == "float32":
-        assert isinstance(autocast, nullcontext)
+        assert isinstance(precision.autocast(), nullcontext)
     else:
-        assert autocast == (device, getattr(torch, expected))
-    assert scaler == (device, expected == "float16")
+        assert precision.autocast() == (device, getattr(torch, expected))
+    assert precision.scaler == (device, expected == "float16")
 
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match=r"precision must be auto, float32, .* got 'int8'"):
-        mixed_precision(CPU, "int8")
+        MixedPrecision(tiny.model(), "int8")
 
 
 def test_bfloat16_computes_in_it_and_keeps_weights_and_logits_in_float32():
     model, plain = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
-    autocast, scaler = mixed_precision(CPU, "bfloat16")
     seen: list[torch.dtype] = []
     model.bert.encoder.layer[0].output.dense.register_forward_hook(
         lambda module, inputs, output: seen.append(output.dtype)
@@ -353,7 +389,8 @@ def test_bfloat16_computes_in_it_and_keeps_weights_and_logits_in_float32():
         losses.append(logits.dtype)
         return cross_entropy(logits, labels)
 
-    one_epoch(model, tiny.batches(4, 4), autocast=autocast, scaler=scaler, loss_fn=loss_fn)
+    precision = MixedPrecision(model, "bfloat16")
+    one_epoch(model, tiny.batches(4, 4), precision=precision, loss_fn=loss_fn)
     assert set(seen) == {torch.bfloat16}
     assert set(losses) == {torch.float32}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -363,8 +400,9 @@ def test_bfloat16_computes_in_it_and_keeps_weights_and_logits_in_float32():
 
 def test_a_loss_scale_changes_nothing_and_clipping_sees_true_gradients():
     scaled, plain = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=True)
-    one_epoch(scaled, tiny.batches(4, 4), scaler=scaler, max_norm=0.3)
+    precision = MixedPrecision(scaled, "float32")
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=True)
+    one_epoch(scaled, tiny.batches(4, 4), precision=precision, max_norm=0.3)
     one_epoch(plain, tiny.batches(4, 4), max_norm=0.3)
     assert distance(scaled, plain) < 1e-7
 
@@ -372,13 +410,23 @@ def test_a_loss_scale_changes_nothing_and_clipping_sees_true_gradients():
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # nothing was stepped
 def test_a_step_whose_scaled_gradients_overflow_is_skipped_and_the_scale_lowered():
     model, before = tiny.model(dropout=0.0), tiny.model(dropout=0.0)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, enabled=True)
-    told = one_epoch(
-        model, tiny.batches(4), scaler=scaler, loss_fn=lambda x, y: 100 * cross_entropy(x, y)
+    precision = MixedPrecision(model, "float32")
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, enabled=True)
+    records = one_epoch(
+        model, tiny.batches(4), precision=precision, loss_fn=lambda x, y: 100 * cross_entropy(x, y)
     )
-    assert len(told) == 1
+    assert len(records) == 1
     assert distance(model, before) == 0
-    assert scaler.get_scale() == 2.0**126
+    assert precision.state_dict()["scale"] == 2.0**126
+
+
+def test_float16_has_its_loss_scale_wherever_it_is_used():
+    """Half of the pair without the other is what lesson 07 once trained with on old GPUs."""
+    model = tiny.model()
+    assert MixedPrecision(model, "float16").scaler.is_enabled()
+    assert not MixedPrecision(model, "bfloat16").scaler.is_enabled()
+    with pytest.raises(TypeError):
+        _, _ = MixedPrecision(model, "float16")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -386,7 +434,8 @@ def test_fit_learns_in_half_precision(precision):
     train, _ = tiny.loaders(train=8, batch_size=8)
     validation = eval_loader(tiny.dataset(0, 8))
     model = tiny.model(dropout=0.0)
-    history = fit(model, train, validation, epochs=25, lr=5e-3, precision=precision, **QUIET)
+    recipe = Recipe(epochs=25, lr=5e-3, precision=precision)
+    history = fit(model, train, validation, recipe=recipe, **QUIET)
     assert history.best.loss < 0.3 < history.evaluations[0].loss
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
@@ -399,7 +448,7 @@ def test_one_batch_can_be_learnt_by_heart():
     validation = eval_loader(tiny.dataset(0, 8))
     model = tiny.model(dropout=0.0)
     assert 0 < tiny.dataset(0, 8).labels.sum() < 8
-    history = fit(model, train, validation, epochs=30, lr=5e-3, **QUIET)
+    history = fit(model, train, validation, recipe=Recipe(epochs=30, lr=5e-3), **QUIET)
     assert history.steps[0].loss > 0.5
     assert history.steps[-1].loss < 0.05
     result = evaluate(model, validation, cross_entropy)
@@ -414,11 +463,7 @@ def test_the_history_is_complete_and_adds_up():
         model,
         train,
         validation,
-        epochs=3,
-        lr=1e-3,
-        warmup=0.25,
-        accumulate=2,
-        validate_every=3,
+        recipe=Recipe(epochs=3, lr=1e-3, warmup=0.25, accumulate=2, validate_every=3),
         on_epoch_end=records.append,
         **QUIET,
     )
@@ -440,7 +485,9 @@ def test_the_history_is_complete_and_adds_up():
         assert record.seconds > 0
     assert not history.stopped_early
     assert not model.training
-    assert History.from_dict(asdict(history)) == history
+    restored = History()
+    restored.load_state_dict(history.state_dict())
+    assert restored == history
 
 
 def test_every_epoch_sees_every_example_in_another_order():
@@ -455,7 +502,7 @@ def test_every_epoch_sees_every_example_in_another_order():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "forward", watch)
-        fit(tiny.model(), train, validation, epochs=2, **QUIET)
+        fit(tiny.model(), train, validation, **QUIET)
     for epoch in seen:
         assert sorted(i for batch in epoch for i in batch) == list(range(26))
     assert seen[0] != seen[1]
@@ -472,7 +519,8 @@ def test_the_best_weights_are_kept_and_not_the_last(tmp_path):
     """What is learnt in training is wrong in validation, so the first look is the best one."""
     train, validation = contrary()
     model = tiny.model(dropout=0.0)
-    history = fit(model, train, validation, epochs=10, lr=1e-2, folder=tmp_path, **QUIET)
+    recipe = Recipe(epochs=10, lr=1e-2)
+    history = fit(model, train, validation, recipe=recipe, folder=tmp_path, **QUIET)
     assert history.best == history.evaluations[0]
     assert history.evaluations[-1].loss > history.best.loss + 0.5
     assert evaluate(model, validation, cross_entropy).loss == history.best.loss
@@ -494,8 +542,7 @@ def test_the_stopping_rule_sees_all_evaluations_and_ends_training():
         tiny.model(),
         train,
         validation,
-        epochs=5,
-        validate_every=3,
+        recipe=Recipe(epochs=5, validate_every=3),
         should_stop=stop_at_the_third,
         **QUIET,
     )
@@ -508,8 +555,9 @@ def test_the_stopping_rule_sees_all_evaluations_and_ends_training():
 
 def test_stopping_in_the_middle_of_an_epoch_still_gives_its_record():
     train, validation = tiny.loaders()
+    recipe = Recipe(validate_every=5)
     history = fit(
-        tiny.model(), train, validation, validate_every=5, should_stop=lambda _: True, **QUIET
+        tiny.model(), train, validation, recipe=recipe, should_stop=lambda _: True, **QUIET
     )
     seen = sum(map(len, train.batch_sampler.batches(0)[:5]))
     assert [(record.epoch, record.examples) for record in history.epochs] == [(1, seen)]
@@ -541,7 +589,8 @@ def test_the_same_seed_gives_the_same_run_and_progress_does_not_matter(capsys):
         seed_everything(4)
         train, validation = tiny.loaders()
         model = tiny.model()
-        history = fit(model, train, validation, lr=1e-3, device=CPU, progress=progress)
+        recipe = Recipe(lr=1e-3)
+        history = fit(model, train, validation, recipe=recipe, device=CPU, progress=progress)
         runs.append((tiny.weights(model), history.steps, history.evaluations))
         printed = capsys.readouterr()
         assert printed.err == ""
@@ -567,16 +616,30 @@ def test_a_loss_that_is_no_number_ends_fit_and_its_bar(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("decisions", "message"),
     [
-        ({"epochs": 0}, "need epochs, accumulate and save_every of at least 1"),
-        ({"accumulate": 0}, "got 2, 0, 100, 0.1"),
-        ({"save_every": 0}, "save_every"),
+        ({"epochs": 0}, "needs epochs of at least 1, got Recipe"),
+        ({"accumulate": 0}, "accumulate of at least 1"),
         ({"warmup": 1.0}, "warmup from 0 to below 1"),
         ({"warmup": -0.1}, "warmup from 0 to below 1"),
         ({"lr": 0.0}, "lr above 0"),
-        ({"validate_every": 0}, "validate_every must be at least 1, or None; got 0"),
-        ({"precision": "half"}, "precision must be"),
+        ({"lr": math.nan}, "lr above 0"),
+        ({"weight_decay": -1.0}, "weight_decay of at least 0"),
+        ({"max_norm": 0.0}, "max_norm above 0"),
+        ({"validate_every": 0}, "validate_every of at least 1, or None"),
+        ({"epochs": 0, "lr": -1.0}, "epochs of at least 1 and lr above 0"),
+    ],
+)
+def test_a_recipe_out_of_range_is_refused(decisions, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**decisions)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"recipe": Recipe(precision="half")}, "precision must be"),
         ({"resume": True}, "resume=True needs the folder"),
     ],
 )
@@ -586,6 +649,15 @@ def test_arguments_out_of_range_are_refused_before_anything_happens(arguments, m
     with pytest.raises(ValueError, match=message):
         fit(model, *tiny.loaders(), **QUIET, **arguments)
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+
+
+@pytest.mark.parametrize("given", [{"lr": 1e-3}, {"weight_decay": 0.0}])
+def test_rates_beside_an_optimizer_of_one_s_own_are_refused(given):
+    """They used to be ignored without a word."""
+    model = tiny.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="leave lr and weight_decay out of the recipe"):
+        fit(model, *tiny.loaders(), recipe=Recipe(**given), optimizer=optimizer, **QUIET)
 
 
 def test_a_loader_that_could_not_be_resumed_is_refused():
@@ -599,21 +671,15 @@ def test_a_loader_that_could_not_be_resumed_is_refused():
 
 # 26 reviews in batches of 4, two batches a step: 7 batches and 4 steps an epoch, 12 steps in all;
 # looks at the validation set after steps 2, 4, 6, ..., checkpoints after steps 3, 6, 9 and 12.
-RECIPE: dict[str, Any] = {
-    "epochs": 3,
-    "lr": 1e-3,
-    "accumulate": 2,
-    "validate_every": 2,
-    "save_every": 3,
-    **QUIET,
-}
+RECIPE = Recipe(epochs=3, lr=1e-3, accumulate=2, validate_every=2)
+OPTIONS: dict[str, Any] = {"recipe": RECIPE, "save_every": 3, **QUIET}
 
 
 def run(folder: Path, seed: int = 0, **options: Any) -> tuple[dict, History]:
     """Train with dropout; everything random hangs on `seed`, or on the checkpoint."""
     seed_everything(seed)
     model = tiny.model(seed=seed)
-    history = fit(model, *tiny.loaders(), folder=folder, **{**RECIPE, **options})
+    history = fit(model, *tiny.loaders(), folder=folder, **{**OPTIONS, **options})
     return tiny.weights(model), history
 
 
@@ -623,12 +689,14 @@ def run_until(folder: Path, batch: int | None, save: int | None, options: dict) 
     batches, saves = 0, 0
     plain_save = torch.save
 
-    def loss_fn(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    plain_forward = training.forward
+
+    def deadly_forward(model: nn.Module, inputs: Batch) -> torch.Tensor:
         nonlocal batches
-        batches += torch.is_grad_enabled()
+        batches += model.training
         if batches == batch:
             die()
-        return cross_entropy(logits, labels)
+        return plain_forward(model, inputs)
 
     def half_save(content: object, file: Any) -> None:
         nonlocal saves
@@ -640,7 +708,8 @@ def run_until(folder: Path, batch: int | None, save: int | None, options: dict) 
         plain_save(content, file)
 
     checkpoints.torch.save = half_save
-    run(folder, loss_fn=loss_fn, **options)
+    training.forward = deadly_forward
+    run(folder, **options)
 
 
 def run_in_process(folder: Path, seed: int, options: dict) -> tuple[dict, dict]:
@@ -676,7 +745,7 @@ def test_the_uninterrupted_run_is_worth_comparing_with(uninterrupted):
     folder, (_, history) = uninterrupted
     assert len(history["steps"]) == 12
     state = torch.load(folder / "last.pt", weights_only=True)["state"]
-    assert set(state) == {"model", "optimizer", "schedule", "scaler", "history"}
+    assert set(state) == {"model", "optimizer", "schedule", "precision", "history"}
     moments = state["optimizer"]["state"][0]
     assert moments["step"] == 12
     assert moments["exp_avg"].abs().max() > 0
@@ -724,7 +793,7 @@ def test_a_run_killed_again_and_again_still_ends_the_same(tmp_path, uninterrupte
 
 @pytest.mark.slow
 def test_resuming_in_half_precision_with_a_loss_scale(tmp_path):
-    options = {"precision": "float16"}
+    options: dict[str, Any] = {"recipe": replace(RECIPE, precision="float16")}
     expected = Running(run_in_process, tmp_path / "whole", 0, options).result()
     killed = Running(run_until, tmp_path / "killed", 11, None, options)
     assert killed.exit_code() == KILLED
@@ -732,26 +801,41 @@ def test_resuming_in_half_precision_with_a_loss_scale(tmp_path):
     result = Running(run_in_process, tmp_path / "killed", 5, options).result()
     assert_same_run(tmp_path / "killed", result, tmp_path / "whole", expected)
     state = torch.load(tmp_path / "whole" / "last.pt", weights_only=True)["state"]
-    assert state["scaler"]["scale"] > 1
+    assert state["precision"]["scale"] > 1
 
 
-def untouchable(*_: object) -> torch.Tensor:
-    raise AssertionError("nothing was left to do")
+@pytest.fixture
+def untouchable(monkeypatch):
+    """Call it, and from then on no model may be asked anything."""
+
+    def forbid() -> None:
+        def forward(*_: object) -> torch.Tensor:
+            raise AssertionError("nothing was left to do")
+
+        monkeypatch.setattr(training, "forward", forward)
+
+    return forbid
 
 
-def test_a_finished_run_is_returned_without_training(tmp_path):
+def test_a_finished_run_is_returned_without_training(tmp_path, untouchable):
     weights, history = run(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    again, same = run(tmp_path, seed=77, resume=True, loss_fn=untouchable)
+    untouchable()
+    again, same = run(tmp_path, seed=77, resume=True)
     assert same == history
     assert all(torch.equal(w, weights[name]) for name, w in again.items())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_run_that_stopped_early_stays_stopped(tmp_path):
-    _, history = run(tmp_path, should_stop=lambda e: len(e) == 2)
+def stop_at_the_second(evaluations: list[EvalRecord]) -> bool:
+    return len(evaluations) == 2
+
+
+def test_a_run_that_stopped_early_stays_stopped(tmp_path, untouchable):
+    _, history = run(tmp_path, should_stop=stop_at_the_second)
     assert history.stopped_early
-    _, same = run(tmp_path, seed=77, resume=True, loss_fn=untouchable)
+    untouchable()
+    _, same = run(tmp_path, seed=77, resume=True, should_stop=stop_at_the_second)
     assert same == history
 
 
@@ -763,47 +847,116 @@ def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     assert len(history.steps) == 12
 
 
+def other_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return cross_entropy(logits, labels)
+
+
+def refused(folder: Path, message: str, untouchable, model: nn.Module | None = None, **options):
+    """Resume with other settings: refused by name, and the run is left as it was."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    untouchable()
+    with pytest.raises(ValueError, match=message):
+        fit(model or tiny.model(), **{**OPTIONS, "folder": folder, **options})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "already holds a run: pass resume=True or another folder"),
-        ({"resume": True, "lr": 2e-3}, r"had other settings: lr was 0\.001, is 0\.002$"),
-        ({"resume": True, "accumulate": 1, "epochs": 4}, "epochs was 3, is 4, accumulate was 2"),
-        ({"resume": True, "precision": "bfloat16"}, "precision was auto, is bfloat16"),
+        ({"lr": 2e-3}, r"was another one: lr was 0\.001, is 0\.002$"),
+        ({"accumulate": 1, "epochs": 4}, "epochs was 3, is 4, accumulate was 2"),
+        ({"precision": "bfloat16"}, "precision was auto, is bfloat16"),
+        ({"loss_fn": other_loss}, "loss was cross_entropy, is other_loss"),
+        ({"should_stop": stop_at_the_second}, "stopping was None, is stop_at_the_second"),
     ],
 )
-def test_a_run_is_never_mixed_with_another(tmp_path, options, message):
+def test_a_run_is_never_mixed_with_another(tmp_path, untouchable, options, message):
     run(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=message):
-        run(tmp_path, loss_fn=untouchable, **options)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    options = dict(options)
+    names = {"lr", "accumulate", "epochs", "precision"} & set(options)
+    recipe = replace(RECIPE, **{name: options.pop(name) for name in names})
+    train, validation = tiny.loaders()
+    options |= {"train_loader": train, "validation_loader": validation, "recipe": recipe}
+    refused(tmp_path, message, untouchable, resume=message[:7] != "already", **options)
 
 
-def test_other_data_or_another_sampler_is_another_run(tmp_path):
+def test_another_head_or_dropout_is_another_run(tmp_path, untouchable):
+    """Another head used to end in PyTorch's own RuntimeError."""
     run(tmp_path)
-    data = tiny.dataset(0, 26)
+    train, validation = tiny.loaders()
+    options = {"train_loader": train, "validation_loader": validation, "resume": True}
+    three = "model classifier.weight was [2, 32], is [3, 32]"
+    refused(tmp_path, re.escape(three), untouchable, tiny.model(3), **options)
+    refused(tmp_path, "architecture was", untouchable, tiny.model(dropout=0.3), **options)
+    frozen = tiny.model()
+    frozen.bert.requires_grad_(False)
+    refused(tmp_path, "trained was", untouchable, frozen, **options)
+
+
+def test_another_optimizer_is_another_run(tmp_path, untouchable):
+    def options(lr: float) -> dict[str, Any]:
+        model = tiny.model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+        recipe = replace(RECIPE, lr=None)
+        return {"model": model, "optimizer": optimizer, "recipe": recipe, **OPTIONS_TO_RESUME}
+
+    train, validation = tiny.loaders()
+    OPTIONS_TO_RESUME = {"train_loader": train, "validation_loader": validation, "resume": True}
+    fit(**{**OPTIONS, **options(0.1)}, folder=tmp_path)
+    fit(**{**OPTIONS, **options(0.1)}, folder=tmp_path)  # the same again: nothing left to do
+    refused(tmp_path, r"optimizer was SGD .*'lr': 0\.1.*is SGD .*0\.2", untouchable, **options(0.2))
+
+
+def test_other_data_or_another_sampler_is_another_run(tmp_path, untouchable):
+    run(tmp_path)
+    data, validation = tiny.dataset(0, 26), tiny.loaders()[1]
+    relabelled = tiny.dataset(0, 26)
+    relabelled.labels = 1 - relabelled.labels
     cases = {
-        "examples was 26, is 25": train_loader(tiny.dataset(0, 25), 4, seed=1),
-        "batch_size was 4, is 5": train_loader(data, 5, seed=1),
-        "seed was 1, is 2": train_loader(data, 4, seed=2),
-        "sampler was BucketSampler, is RandomSampler": train_loader(
+        "training examples was 26, is 25": train_loader(tiny.dataset(0, 25), 4, seed=1),
+        "training batch_size was 4, is 5": train_loader(data, 5, seed=1),
+        "training seed was 1, is 2": train_loader(data, 4, seed=2),
+        "training sampler was BucketSampler, is RandomSampler": train_loader(
             data, 4, sampler=RandomSampler(26, 4, seed=1)
         ),
+        "training data was": train_loader(relabelled, 4, seed=1),
     }
     for message, train in cases.items():
-        options = {**RECIPE, "folder": tmp_path, "resume": True}
-        with pytest.raises(ValueError, match=message):
-            fit(tiny.model(), train, tiny.loaders()[1], **options)
+        options = {"train_loader": train, "validation_loader": validation, "resume": True}
+        refused(tmp_path, message, untouchable, **options)
+    options = {"train_loader": tiny.loaders()[0], "resume": True}
+    other = eval_loader(tiny.dataset(27, 37), batch_size=3)
+    refused(tmp_path, "validation data was", untouchable, validation_loader=other, **options)
+
+
+def test_functions_are_told_apart_by_what_they_do():
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]))
+    different = [
+        cross_entropy,
+        other_loss,
+        partial(cross_entropy, weight=torch.tensor([1.0, 9.0])),
+        partial(cross_entropy, weight=torch.tensor([1.0, 8.0])),
+        weighted,
+        nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0])),
+        nn.CrossEntropyLoss(),
+        lambda logits, labels: cross_entropy(logits, labels),
+        lambda logits, labels: 2 * cross_entropy(logits, labels),
+    ]
+    names = [describe(function) for function in different]
+    assert len(set(names)) == len(names)
+    assert not any(" at 0x" in name for name in names), "an address is another one each time"
+    assert names == [describe(function) for function in copy.deepcopy(different)]
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-def test_a_damaged_file_is_named_and_kept(tmp_path, name):
+def test_a_damaged_file_is_named_and_kept(tmp_path, untouchable, name):
     run(tmp_path)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:1000])
+    untouchable()
     with pytest.raises(ValueError, match=f"cannot read the checkpoint {path}"):
-        run(tmp_path, resume=True, loss_fn=untouchable)
+        run(tmp_path, resume=True)
     assert len(path.read_bytes()) == 1000
 
 
@@ -846,7 +999,7 @@ def test_the_log_reaches_as_far_as_each_checkpoint(monkeypatch, tmp_path):
         def __getattr__(self, name: str):
             return lambda *_: happened.append(name)
 
-    monkeypatch.setattr(training, "_summary_writer", lambda folder, steps_done: Writer())
+    monkeypatch.setattr(history, "_summary_writer", lambda folder, steps_done: Writer())
     monkeypatch.setattr(
         checkpoints.RunFolder, "save_last", lambda self, state: happened.append("save")
     )
@@ -878,6 +1031,7 @@ import sys
 from course_utils.batching import TokenizedDataset, eval_loader, train_loader
 from course_utils.datasets import load_corpus, targets
 from course_utils.models import load_classifier, load_tokenizer
+from course_utils.recipe import Recipe
 from course_utils.runtime import seed_everything
 from course_utils.training import fit
 
@@ -886,8 +1040,9 @@ seed_everything(seed)
 rows = load_corpus("movies")[:40]
 parts = [TokenizedDataset([r.text for r in p], targets(p), load_tokenizer(), max_tokens=24)
          for p in (rows[:32], rows[32:])]
-fit(load_classifier(2, seed=seed), train_loader(parts[0], 4), eval_loader(parts[1]), epochs=2,
-    validate_every=5, save_every=3, folder=folder, resume=True, device="cpu", progress=False)
+fit(load_classifier(2, seed=seed), train_loader(parts[0], 4), eval_loader(parts[1]),
+    recipe=Recipe(validate_every=5), save_every=3, folder=folder, resume=True, device="cpu",
+    progress=False)
 """
 
 

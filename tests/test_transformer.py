@@ -22,7 +22,9 @@ from course_utils.models import (
     load_encoder,
     load_tokenizer,
 )
-from course_utils.training import fit, make_optimizer
+from course_utils.optimization import make_optimizer
+from course_utils.recipe import Recipe
+from course_utils.training import fit
 from course_utils.transformer import (
     Bert,
     Config,
@@ -161,8 +163,8 @@ def test_fine_tunes_along_the_same_curve():
     ours = SentenceClassifier(Bert(config), 2, dropout=0.0)
     load_weights(ours.encoder, theirs.encoder.state_dict())
     ours.classifier.load_state_dict(theirs.classifier.state_dict())
-    arguments = {"epochs": 2, "lr": 1e-3, "progress": False, "device": "cpu"}
-    arguments["precision"] = "float32"  # 16-bit products would hide small differences
+    recipe = Recipe(lr=1e-3, precision="float32")  # 16-bit products would hide small differences
+    arguments = {"recipe": recipe, "progress": False, "device": "cpu"}
     curves = [[s.loss for s in fit(m, *tiny.loaders(), **arguments).steps] for m in (theirs, ours)]
     assert len(curves[0]) == 14
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
