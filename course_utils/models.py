@@ -64,17 +64,20 @@ def load_tokenizer() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(encoder_path())
 
 
-def load_encoder(*, attention: str = "eager", dropout: float = 0.1) -> PreTrainedModel:
+def load_encoder(*, attention: str = "auto", dropout: float = 0.1) -> PreTrainedModel:
     """Return the encoder alone, in evaluation mode.
 
     Parameters
     ----------
-    attention : {"eager", "sdpa"}
+    attention : {"auto", "eager", "sdpa"}
         How attention is computed. With short sentences on a CPU the plain matrix products
-        ("eager") are faster than the fused kernel; on a GPU choose "sdpa".
+        ("eager") are faster than the fused kernel ("sdpa"), on a GPU slower: "auto" chooses by
+        whether there is one. Only "eager" can return the attention weights.
     dropout : float
         Probability after each layer and on the attention weights, while training.
     """
+    if attention == "auto":
+        attention = "sdpa" if torch.cuda.is_available() else "eager"
     with _quiet_loading():
         return AutoModel.from_pretrained(
             encoder_path(),
@@ -143,7 +146,7 @@ class SentenceClassifier(nn.Module):
 
 
 def load_classifier(
-    num_outputs: int, *, seed: int = 0, dropout: float = 0.1, attention: str = "eager"
+    num_outputs: int, *, seed: int = 0, dropout: float = 0.1, attention: str = "auto"
 ) -> SentenceClassifier:
     """Return the encoder with a new, randomly initialised head, in evaluation mode.
 
@@ -155,7 +158,7 @@ def load_classifier(
         Decides the head's weights; the global random state is left as it was.
     dropout : float
         Probability in the encoder, its attention and its head while training.
-    attention : {"eager", "sdpa"}
+    attention : {"auto", "eager", "sdpa"}
         See `load_encoder`.
 
     Returns

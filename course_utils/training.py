@@ -121,22 +121,23 @@ def training_steps(
     for group in grouped(loader, accumulate):
         model.train()
         optimizer.zero_grad()
-        examples, step_loss = sum(len(batch) for batch in group), torch.zeros((), device=device)
+        examples, total = sum(len(batch) for batch in group), torch.zeros((), device=device)
         for batch in group:
             batch = batch.to(device)
             with precision.autocast():
                 logits = forward(model, batch)
             loss = loss_fn(logits, batch.labels) * len(batch) / examples
             precision.backward(loss)
-            step_loss += loss.detach()
-        if not math.isfinite(step_loss.item()):  # before it reaches the weights
-            raise FloatingPointError(f"the loss became {step_loss.item()}: try a lower lr")
+            total += loss.detach()
+        step_loss = total.item()  # a GPU is waited for here, once a step
+        if not math.isfinite(step_loss):  # before it reaches the weights
+            raise FloatingPointError(f"the loss became {step_loss}: try a lower lr")
         precision.unscale(optimizer)  # clip true gradients, not scaled ones
         nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         lr = float(schedule.get_last_lr()[0])
         precision.step(optimizer)
         schedule.step()
-        yield StepRecord(schedule.last_epoch, step_loss.item(), lr, examples)
+        yield StepRecord(schedule.last_epoch, step_loss, lr, examples)
 
 
 @torch.no_grad()

@@ -229,8 +229,15 @@ def test_both_ways_to_compute_attention_agree(classifier, reviews):
     batch = collate([reviews[i] for i in range(8)])
     fused = load_classifier(2, attention="sdpa")
     assert fused.encoder.config._attn_implementation == "sdpa"
-    assert classifier.encoder.config._attn_implementation == "eager"
-    torch.testing.assert_close(logits(fused, batch), logits(classifier, batch), atol=1e-5, rtol=0)
+    plain = load_classifier(2, attention="eager")
+    assert plain.encoder.config._attn_implementation == "eager"
+    torch.testing.assert_close(logits(fused, batch), logits(plain, batch), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("there", "chosen"), [(True, "sdpa"), (False, "eager")])
+def test_attention_is_what_is_fastest_where_it_runs(monkeypatch, there, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert load_encoder().config._attn_implementation == chosen
 
 
 def test_the_encoder_alone_is_the_classifier_s(classifier):
