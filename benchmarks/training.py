@@ -113,16 +113,21 @@ def train_with_trainer(data: TokenizedDataset, seed: int, sampling: str) -> tupl
     return model.eval(), len(rows) / seconds
 
 
-def matmul_rate(dtype: torch.dtype, size: int = 1024, seconds: float = 1.0) -> float:
+def matmul_rate(
+    dtype: torch.dtype,
+    size: int = 1024,
+    seconds: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the rate of a matrix product in FLOP/s, as this machine reaches it now."""
     a, b = torch.randn(2, size, size).to(pick_device(), dtype)
     for _ in range(3):
         (a @ b)[0, 0].item()
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    start, count = clock(), 0
+    while clock() - start < seconds:
         (a @ b)[0, 0].item()  # a GPU is waited for
         count += 1
-    return 2 * size**3 * count / (time.perf_counter() - start)
+    return 2 * size**3 * count / (clock() - start)
 
 
 def flops_per_example(data: TokenizedDataset, seed: int, batches: int = 20) -> float:
