@@ -5,7 +5,7 @@
     python -m tools.exercises check        # is everything in step? changes nothing
 
 A solution is written as ``solutions/source/NN_topic.md``. *build* first stamps into it what the
-item table (`course_utils.grading.items`) knows, nbgrader's cell metadata and each item's line of
+item table (`answer_book`) knows, nbgrader's cell metadata and each item's line of
 difficulty, time and points; then `tools.notebooks` executes it to ``solutions/NN_topic.ipynb``;
 then every region between ``### BEGIN SOLUTION`` and ``### END SOLUTION`` becomes a stub, outputs
 are cleared and given cells locked: that is ``exercises/NN_topic.ipynb``, the same bytes each time.
@@ -27,8 +27,7 @@ from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from nbgrader.preprocessors import ClearSolutions, LockCells
 
-from course_utils.grading.checks import Item
-from course_utils.grading.items import load_items
+from course_utils.grading.items import Item, load_items
 from tools.notebooks import (
     MEASURED,
     ROOT,

@@ -1,20 +1,28 @@
 """Exercises that say why an answer is wrong, and a grader that cannot be fooled.
 
-In a notebook: ``from course_utils.grading import check``. Reading order:
+In a notebook: ``from course_utils.grading import check``. Reading order; a module imports only
+from those above it:
 
 1. `wire`         plain data, all that crosses between student code and the grader
-2. `calls`        run a student's object on a case (goes into the sandbox)
-3. `compare`      are two values equal and, if not, in what way?
-4. `checks`       what an item is: cases, call, verify; the student's `check`
-5. `items`        the lessons' items (never goes into the sandbox)
-6. `submissions`  find each student's notebook in folders and LMS downloads
-7. `runner`       runs a submission's cells and calls, inside the sandbox
-8. `sandbox`      the walls around the runner
-9. `grade`        from submissions to results
-10. `reports`     from results to tables and feedback pages
-11. `command`     ``course grade``
+2. `withheld`     while an answer runs, the library's own solution is not there
+3. `calls`        run a student's object on a case (goes into the sandbox)
+4. `compare`      are two values equal and, if not, in what way?
+5. `checks`       what answers are judged by, and `verify`, which judges
+6. `rules`        the lessons' own predicates over results
+7. `visible`      the student's `check`, by keys that the course ships (``keys/``)
+8. `items`        what an item of the answer book is, and keys made from it
+9. `submissions`  find each student's notebook in folders and LMS downloads
+10. `sources`     read an answer's code without running it: what does it call?
+11. `copies`      which answers are the same code?
+12. `runner`      runs a submission's cells and calls, inside the sandbox
+13. `sandbox`     the walls around the runner
+14. `grade`       from submissions to results
+15. `reports`     from results to tables and feedback pages
+16. `command`     ``course grade``
+
+The answers are in a package of their own, `answer_book`, which students do not install.
 """
 
-from course_utils.grading.checks import CheckFailed, check
+from course_utils.grading.visible import CheckFailed, check
 
 __all__ = ["CheckFailed", "check"]

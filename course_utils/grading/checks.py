@@ -1,25 +1,21 @@
-"""What an exercise's check is: cases, call, verify; and `check`, which a student's notebook runs.
+"""Judge answers: an item's rules, the key to one set of its cases, and `verify`.
 
-An `Item` says how to make **cases** (inputs from a seeded generator), how to **call** a student's
-object on one, and what a right answer and the typical wrong answers are: a reference and
-known-wrong variants, each an implementation like the student's. `verify` compares outcomes
-with them and says why an answer is wrong. In a notebook all three parts run in place. The
-grader runs cases and verify itself, with a secret seed, and only the call in the sandbox.
+An `Exercise` says how an item is called and compared. A `Key` is what one set of cases is judged
+by: the cases, the right outcome of each, and the typical mistakes. `verify` compares outcomes
+with a key and says why an answer is wrong. It looks at plain data only; no student code runs.
+
+Keys come from two places. Those to the cases in a student's notebook are data that the course
+ships (`visible`); those to the grader's secret cases are made from the answer book (`items`).
 """
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-from zlib import crc32
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from course_utils.grading import compare
-from course_utils.grading.calls import Call, Outcome, attempt, function
+from course_utils.grading.calls import Call, Outcome, function
 from course_utils.grading.wire import Plain
+from course_utils.grading.withheld import LIBRARY_CALLED
 
-VISIBLE_SEED = 0  # of the cases in a student's notebook; the grader's seed is secret
 IN_SANDBOX = "COURSE_GRADING"  # set where the grader runs a submission
 
 
@@ -40,71 +36,47 @@ class Trial:
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """A typical mistake: how it is recognised, and what to say.
-
-    Attributes
-    ----------
-    name : str
-    message : str
-        Why it is wrong, in words that fit every case (they are shown for hidden ones too).
-    variant : object, optional
-        A known-wrong implementation: an answer that equals its results on all cases is it.
-    when : callable, optional
-        Or a predicate over all trials.
-    """
-
-    name: str
-    message: str
-    variant: Any = None
-    when: Callable[[Sequence[Trial]], bool] | None = None
+Predicate = Callable[[Sequence[Trial]], bool]
 
 
-@dataclass(frozen=True)
-class Item:
-    """One exercise.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exercise:
+    """How an item is called and judged: all that is known of it outside of the answer book.
 
     Attributes
     ----------
     name : str
         ``"01.softmax_gradient"``: the lesson, and the student's object that is called.
-    title : str
-    difficulty, importance : int
-        From 1 to 5.
-    minutes, points : int
-    cases : callable
-        From a NumPy generator to a list of cases. Edge cases belong in every list.
-    reference : object
-        A right answer.
+    points : int
     call : callable
         See `course_utils.grading.calls`.
-    diagnoses : tuple of Diagnosis
-        The most specific first.
     rtol, atol : float
     agree : callable, optional
         ``agree(case, expected, value)`` instead of comparing values, where many are right.
+    together : callable, optional
+        A predicate over all trials that must hold too: what no case shows by itself, such as
+        that a seed gives the same draw twice.
+    observe : callable, optional
+        From the plain data of a value to what is judged of it.
     may_change : tuple of str
         Inputs that a right answer may change in place.
-    seconds : float
-        For all calls together, in the grader.
+    apart : bool
+        The grader makes each call in a process of its own: nothing is remembered between cases.
+    withheld : tuple of str
+        The library's own solutions, which an answer must not call: ``"package.module.name"``.
     """
 
     name: str
-    title: str
-    difficulty: int
-    importance: int
-    minutes: int
     points: int
-    cases: Callable[[np.random.Generator], list[Case]]
-    reference: Any
     call: Call = function
-    diagnoses: tuple[Diagnosis, ...] = field(default=())
     rtol: float = 1e-6
     atol: float = 1e-8
     agree: Callable[[Case, Plain, Plain], bool] | None = None
+    together: Predicate | None = None
+    observe: Callable[[Plain], Plain] | None = None
     may_change: tuple[str, ...] = ()
-    seconds: float = 10.0
+    apart: bool = False
+    withheld: tuple[str, ...] = ()
 
     @property
     def lesson(self) -> str:
@@ -115,6 +87,46 @@ class Item:
     def target(self) -> str:
         """The name of the student's object, such as ``"softmax_gradient"``."""
         return self.name.split(".")[1]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A typical mistake, recognised by its results.
+
+    Attributes
+    ----------
+    name : str
+    message : str
+        Why it is wrong, in words that fit every case (they are shown for hidden ones too).
+    outcomes : tuple of callable
+        For each known-wrong answer, a function that returns its outcome on every case.
+    ordinary : bool
+        Compare only where no exception is due.
+    """
+
+    name: str
+    message: str
+    outcomes: tuple[Callable[[], Sequence[Outcome]], ...]
+    ordinary: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A typical mistake, recognised by a predicate over all trials."""
+
+    name: str
+    message: str
+    when: Predicate
+
+
+@dataclass(frozen=True)
+class Key:
+    """What judges the answers to an item on one set of cases; the most specific mistake first."""
+
+    exercise: Exercise
+    cases: Sequence[Case]
+    expected: Sequence[Outcome]
+    mistakes: Sequence[Known | Seen]
 
 
 @dataclass(frozen=True)
@@ -140,74 +152,59 @@ class Verdict:
     detail: str = ""
 
 
-class CheckFailed(AssertionError):
-    """The answer is not right yet; the message says why."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Show only the message in a notebook: the traceback would be the checker's own."""
-        return [str(self)]
-
-
-def make_cases(item: Item, seed: int) -> list[Case]:
-    """Return the item's cases; the same seed gives the same cases."""
-    return item.cases(np.random.default_rng([seed, crc32(item.name.encode())]))
-
-
-def expect(item: Item, cases: Sequence[Case]) -> list[Outcome]:
-    """Return the right outcome of each case."""
-    return [attempt(item.call, item.reference, case.inputs) for case in cases]
-
-
-def verify(item: Item, trials: Sequence[Trial]) -> Verdict:
-    """Judge the outcomes of all cases; only data is looked at, no student code runs."""
+def verify(key: Key, outcomes: Sequence[Outcome]) -> Verdict:
+    """Judge the outcomes of all cases."""
+    item = key.exercise
+    trials = [
+        Trial(case, _observed(item, expected), _observed(item, outcome))
+        for case, expected, outcome in zip(key.cases, key.expected, outcomes, strict=True)
+    ]
     wrong = [trial for trial in trials if not _right(item, trial)]
-    if not wrong:
+    if not wrong and _holds(item.together, trials, otherwise=True):
         return Verdict(item.name, passed=True)
-    first = wrong[0]
-    failed = sum(trial.outcome.failure is not None for trial in wrong)
-    untouched = first.outcome.failure and first.outcome.failure.type_name == "NotImplementedError"
-    if untouched and failed == len(trials):
+    types = [trial.outcome.failure.type_name if trial.outcome.failure else "" for trial in trials]
+    if set(types) == {"NotImplementedError"}:
         return Verdict(item.name, False, "not_attempted", "not attempted yet")
-    detail = f"case: {first.case.name}"
-    for diagnosis in item.diagnoses:
-        if _explains(item, diagnosis, trials):
-            return Verdict(item.name, False, diagnosis.name, diagnosis.message, detail)
+    first = wrong[0] if wrong else trials[0]
+    detail = f"case: {first.case.name}" if wrong else ""
+    if LIBRARY_CALLED in types:
+        return Verdict(item.name, False, "library_call", library_message(item), detail)
+    for mistake in key.mistakes:
+        if _recognised(item, mistake, trials):
+            return Verdict(item.name, False, mistake.name, mistake.message, detail)
+    if not wrong:
+        return Verdict(item.name, False, "not_together", "each case is right, all of them are not")
     name, message, numbers = _general(item, first)
     return Verdict(item.name, False, name, message, f"{detail}\n{numbers}".strip())
 
 
-def check(name: str, answer: Any) -> None:
-    """Check an answer on the visible cases and say what is wrong with it, if anything is.
-
-    Parameters
-    ----------
-    name : str
-        The item, such as ``"01.softmax_gradient"``.
-    answer : object
-        Your function or class.
-
-    Raises
-    ------
-    CheckFailed
-        If it is not right yet.
-    """
-    if os.environ.get(IN_SANDBOX):
-        return  # the verdict is made outside, where no answer can reach it
-    from course_utils.grading.items import find_item
-
-    item = find_item(name)
-    cases = make_cases(item, VISIBLE_SEED)
-    outcomes = [attempt(item.call, answer, case.inputs) for case in cases]
-    trials = [Trial(*each) for each in zip(cases, expect(item, cases), outcomes, strict=True)]
-    verdict = verify(item, trials)
-    if not verdict.passed:
-        lines = [f"✗ {name}: {verdict.message}", *verdict.detail.splitlines()]
-        raise CheckFailed("\n  ".join(line for line in lines if line))
-    points = f"{item.points} point{'s' * (item.points != 1)}"
-    print(f"✓ {name}: right on all {len(cases)} cases ({points})")
+def library_message(item: Exercise) -> str:
+    """Say that an answer calls what it is to re-implement."""
+    names = ", ".join(f"`{name}`" for name in item.withheld)
+    return f"this calls the library's own solution ({names}): write it yourself"
 
 
-def _right(item: Item, trial: Trial) -> bool:
+def _observed(item: Exercise, outcome: Outcome) -> Outcome:
+    """Return an outcome with what is judged of its value."""
+    if item.observe is None or outcome.failure is not None:
+        return outcome
+    try:
+        return replace(outcome, value=item.observe(outcome.value))
+    except Exception:  # a value of a form it was not written for
+        return outcome
+
+
+def _holds(predicate: Predicate | None, trials: Sequence[Trial], otherwise: bool = False) -> bool:
+    """Return what a predicate says; False where it was written for answers of another form."""
+    if predicate is None:
+        return otherwise
+    try:
+        return bool(predicate(trials))
+    except Exception:
+        return False
+
+
+def _right(item: Exercise, trial: Trial) -> bool:
     """Return True if one outcome is right: its value, and no input changed."""
     if _changed_inputs(item, trial):
         return False
@@ -221,7 +218,7 @@ def _right(item: Item, trial: Trial) -> bool:
     return compare.same(trial.expected.value, trial.outcome.value, item.rtol, item.atol)
 
 
-def _changed_inputs(item: Item, trial: Trial) -> list[str]:
+def _changed_inputs(item: Exercise, trial: Trial) -> list[str]:
     """Return the names of inputs that the call changed and must not."""
     return [
         name
@@ -231,7 +228,7 @@ def _changed_inputs(item: Item, trial: Trial) -> list[str]:
     ]
 
 
-def _same_outcome(item: Item, one: Outcome, other: Outcome) -> bool:
+def _same_outcome(item: Exercise, one: Outcome, other: Outcome) -> bool:
     """Return True if two outcomes are the same value or the same kind of exception."""
     if one.failure is not None or other.failure is not None:
         names = [f.type_name if f else "" for f in (one.failure, other.failure)]
@@ -239,26 +236,29 @@ def _same_outcome(item: Item, one: Outcome, other: Outcome) -> bool:
     return compare.same(one.value, other.value, max(item.rtol, 1e-6), item.atol)
 
 
-def _explains(item: Item, diagnosis: Diagnosis, trials: Sequence[Trial]) -> bool:
-    if diagnosis.when is not None:
-        try:
-            return bool(diagnosis.when(trials))
-        except Exception:  # written for arrays, and the answer is something else
+def _recognised(item: Exercise, mistake: Known | Seen, trials: Sequence[Trial]) -> bool:
+    """Return True if the trials show this mistake."""
+    if isinstance(mistake, Seen):
+        return _holds(mistake.when, trials)
+    return any(_equal(item, trials, found(), mistake.ordinary) for found in mistake.outcomes)
+
+
+def _equal(
+    item: Exercise, trials: Sequence[Trial], outcomes: Sequence[Outcome], ordinary: bool
+) -> bool:
+    """Return True if the trials' outcomes are these, changed inputs included."""
+    for trial, known in zip(trials, outcomes, strict=True):
+        if ordinary and trial.expected.failure is not None:
+            continue
+        wrong = Trial(trial.case, trial.expected, _observed(item, known))
+        if not _same_outcome(item, wrong.outcome, trial.outcome):
             return False
-    if diagnosis.variant is None:
-        return False
-    for trial in trials:
-        outcome = attempt(item.call, diagnosis.variant, trial.case.inputs)
-        if not _same_outcome(item, outcome, trial.outcome):
-            return False
-        if _changed_inputs(item, Trial(trial.case, trial.expected, outcome)) != _changed_inputs(
-            item, trial
-        ):
+        if _changed_inputs(item, wrong) != _changed_inputs(item, trial):
             return False
     return True
 
 
-def _general(item: Item, trial: Trial) -> tuple[str, str, str]:
+def _general(item: Exercise, trial: Trial) -> tuple[str, str, str]:
     """Diagnose what can go wrong anywhere; return name, message, and this case's numbers."""
     outcome, expected = trial.outcome, trial.expected
     got = f"got {compare.show(outcome.value)}"

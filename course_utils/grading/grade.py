@@ -23,8 +23,15 @@ from pathlib import Path
 
 from course_utils.grading import checks, runner
 from course_utils.grading.calls import Failure, Outcome
-from course_utils.grading.checks import VISIBLE_SEED, Case, Item, Trial, Verdict
-from course_utils.grading.items import load_items
+from course_utils.grading.checks import Case, Key, Verdict
+from course_utils.grading.items import (
+    VISIBLE_SEED,
+    Item,
+    answer_book,
+    load_items,
+    make_cases,
+    make_key,
+)
 from course_utils.grading.sandbox import Ending, Limits, SandboxError, Session, probe
 from course_utils.grading.submissions import Cell, Corrupt, Submission, read_cells
 from course_utils.grading.wire import Plain, WireError, dumps, loads
@@ -167,7 +174,7 @@ class Run:
         self.items, self.settings = items, settings
         seeds = {"visible": VISIBLE_SEED, "hidden": settings.seed}
         self.cases: dict[tuple[str, str], list[Case]] = {
-            (stage, item.name): checks.make_cases(item, seed)
+            (stage, item.name): make_cases(item, seed)
             for stage, seed in seeds.items()
             for item in items
         }
@@ -241,6 +248,8 @@ class Run:
                 "module": item.call.__module__,
                 "call": item.call.__name__,
                 "seconds": item.seconds,
+                "apart": item.apart,
+                "withheld": list(item.withheld),
                 "cases": [case.inputs for case in self.cases[stage, item.name]],
             }
             for item in self.items
@@ -301,23 +310,24 @@ def _failure(content: Plain) -> Failure:
 def _judge(item: Item, run: Run) -> ItemResult:
     """Judge an item on its hidden cases; explain with words, and with visible cases' errors."""
     result = ItemResult(item.name, 0, item.points)
-    trials: dict[str, list[Trial]] = {}
-    for stage in ("visible", "hidden"):
+    verdicts: dict[str, Verdict] = {}
+    outcomes: dict[str, list[Outcome]] = {}
+    for stage, seed in (("visible", VISIBLE_SEED), ("hidden", run.settings.seed)):
         cases = run.cases[stage, item.name]
-        outcomes = [run.outcomes.get((stage, item.name, index)) for index in range(len(cases))]
-        answered = [outcome for outcome in outcomes if outcome is not None]
+        came = [run.outcomes.get((stage, item.name, index)) for index in range(len(cases))]
+        answered = [outcome for outcome in came if outcome is not None]
         types = {o.failure.type_name for o in answered if o.failure}
         if runner.NOT_DEFINED in types:
             message = f"there is no `{item.target}` after the last cell"
             return replace(result, diagnosis="not_defined", message=message)
         if len(answered) < len(cases) or runner.TIME_LIMIT in types:
             return _lost(result, item, run, runner.TIME_LIMIT in types)
-        expected = checks.expect(item, cases)
-        trials[stage] = [Trial(*each) for each in zip(cases, expected, answered, strict=True)]
-    hidden, visible = _verdict(item, trials["hidden"]), _verdict(item, trials["visible"])
+        outcomes[stage] = answered
+        verdicts[stage] = _verdict(make_key(item, seed), answered)
+    hidden, visible = verdicts["hidden"], verdicts["visible"]
     if hidden.passed:
         return replace(result, points=item.points)
-    failures = [f for trial in trials["visible"] if (f := trial.outcome.failure)]
+    failures = [f for outcome in outcomes["visible"] if (f := outcome.failure)]
     error = ""
     if failures and hidden.diagnosis == "error":
         error = "\n".join([f"{failures[0].type_name}: {failures[0].message}", *failures[0].lines])
@@ -330,11 +340,12 @@ def _judge(item: Item, run: Run) -> ItemResult:
     )
 
 
-def _verdict(item: Item, trials: Sequence[Trial]) -> Verdict:
+def _verdict(key: Key, outcomes: Sequence[Outcome]) -> Verdict:
     try:
-        return checks.verify(item, trials)
+        return checks.verify(key, outcomes)
     except Exception as error:  # made of data nobody thought of: wrong, and said so
-        return Verdict(item.name, False, "unjudged", f"not judged: {type(error).__name__}")
+        message = f"not judged: {type(error).__name__}"
+        return Verdict(key.exercise.name, False, "unjudged", message)
 
 
 def _lost(result: ItemResult, item: Item, run: Run, stopped: bool) -> ItemResult:
@@ -352,12 +363,12 @@ def _lost(result: ItemResult, item: Item, run: Run, stopped: bool) -> ItemResult
 
 
 def library_hash() -> str:
-    """Return a hash of all that a result may depend on besides its submission: the library."""
+    """Return a hash of all that a result depends on besides its submission: library and answers."""
     digest = hashlib.sha256()
-    package = Path(__file__).resolve().parent.parent
-    for path in sorted(package.rglob("*.py")):
-        if path.name not in LOOKS:
-            digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
+    for package in (Path(__file__).resolve().parent.parent, Path(*answer_book().__path__)):
+        for path in sorted(package.rglob("*.py")):
+            if path.name not in LOOKS:
+                digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 

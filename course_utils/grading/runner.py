@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from course_utils.grading.calls import CELL, Failure, attempt, describe
-from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, loads
+from course_utils.grading.calls import CELL, Failure, attempt_on, describe
+from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, live, loads
+from course_utils.grading.withheld import withhold
 
 NOT_DEFINED = "NotDefined"
 TIME_LIMIT = "TimeLimit"
@@ -102,17 +103,22 @@ def run_cells(cells: list[str], seconds: float, namespace: dict[str, Any], send:
 
 
 def call_item(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> None:
-    """Call one item's target on each of its cases, and send each outcome."""
+    """Call one item's target on each of its cases, and send each outcome.
+
+    Of the inputs nothing is kept here but what the target gets: whether it changed them is seen
+    from outside, beside a copy that never came here.
+    """
     call = getattr(import_module(job["module"]), job["call"])
     target = namespace.get(job["target"], namespace)
-    for index, inputs in enumerate(job["cases"]):
-        report = {"item": job["item"], "case": index, "value": None, "inputs": inputs}
+    for index, inputs in enumerate(job["cases"], start=job.get("first", 0)):
+        report: dict[str, Any] = {"item": job["item"], "case": index, "value": None, "inputs": {}}
+        given = {name: live(inputs.pop(name)) for name in list(inputs)}
         try:
             if target is namespace:
                 failure: Any = [NOT_DEFINED, f"{job['target']} is not defined", []]
             else:
-                with time_limit(job["seconds"]):
-                    outcome = attempt(call, target, inputs)
+                with time_limit(job["seconds"]), withhold(job.get("withheld", ())):
+                    outcome = attempt_on(call, target, given)
                 report |= {"value": outcome.value, "inputs": outcome.inputs}
                 failure = _listed(outcome.failure) if outcome.failure else None
         except BaseException as error:
@@ -120,10 +126,17 @@ def call_item(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> Non
         try:
             send("outcome", **report, failure=failure)
         except WireError as error:
-            report |= {"value": None, "inputs": inputs}
+            report |= {"value": None, "inputs": {}}
             send("outcome", **report, failure=["TooLarge", str(error), []])
         if failure and failure[0] == TIME_LIMIT:
             break
+
+
+def parts(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is called in one process: all cases, or where they are kept apart each alone."""
+    if not job.get("apart"):
+        return [job]
+    return [job | {"cases": [case], "first": index} for index, case in enumerate(job["cases"])]
 
 
 def call_in_fork(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> None:
@@ -198,7 +211,8 @@ def main() -> None:
             if item["target"] in namespace and _has_tensor(item["cases"]):
                 with contextlib.suppress(Exception):
                     import_module("torch")  # once, and not in each fork
-            call_in_fork(item, namespace, send)
+            for part in parts(item):
+                call_in_fork(part, namespace, send)
         send("items_done")
     os._exit(0)  # no exit handlers: they are student code too
 

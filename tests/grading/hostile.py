@@ -72,7 +72,7 @@ log_sum_exp = lambda logits: np.zeros(len(logits)).view(Yes)
     Hostile(
         "imports the answers",
         """
-from course_utils.grading.items import lesson_01 as answers
+from answer_book import lesson_01 as answers
 for name in TARGETS: globals()[name] = getattr(answers, name)
 """,
     ),

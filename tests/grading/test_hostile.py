@@ -15,9 +15,8 @@ import psutil
 import pytest
 
 from course_utils.grading import sandbox
-from course_utils.grading.checks import make_cases
 from course_utils.grading.grade import Settings, grade_all
-from course_utils.grading.items import load_items
+from course_utils.grading.items import load_items, make_cases
 from course_utils.grading.reports import feedback_page, write_reports
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission, collect
@@ -78,7 +77,7 @@ def graded(walls, tmp_path_factory):
     canary = place / "seed.txt"
     canary.write_text("CANARY")
     canaries = [
-        str(p) for p in (canary, SOLUTION, ROOT / "course_utils/grading/items/lesson_01.py")
+        str(p) for p in (canary, SOLUTION, ROOT / "answer_book/lesson_01.py")
     ]
     canaries += [str(submissions / "an honest student" / "01_gradients.ipynb")]
     listening = socket.create_server(("127.0.0.1", 0))
@@ -280,8 +279,9 @@ def test_walls_with_a_hole_are_noticed(monkeypatch):
 
     def with_answers(*given):
         arguments = whole(*given)
-        place = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
-        return arguments[: place - 1] + arguments[place + 1 :]
+        place = arguments.index("--remount-ro", arguments.index("/course"))
+        book = ["--ro-bind", str(ROOT / "answer_book"), "/course/answer_book"]
+        return [*arguments[:place], *book, *arguments[place:]]
 
     monkeypatch.setattr(sandbox, "command", with_answers)
     with pytest.raises(sandbox.SandboxError, match="answers are visible"):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from course_utils.grading import CheckFailed, calls, check
-from course_utils.grading.checks import Trial, attempt, expect, make_cases, verify
+from course_utils.grading.calls import attempt
+from course_utils.grading.checks import verify
 from course_utils.grading.compare import same
-from course_utils.grading.items import find_item, lessons, load_items
+from course_utils.grading.items import find_item, lessons, load_items, make_cases, make_key
 from course_utils.grading.wire import Tensor, dumps, loads
 
 SEEDS = (0, 20_251_123)
 ITEMS = [item for lesson in lessons() for item in load_items(lesson)]
-WRONG = [(item, d) for item in ITEMS for d in item.diagnoses if d.variant is not None]
+WRONG = [(item, d, wrong) for item in ITEMS for d in item.diagnoses for wrong in d.wrong]
 
 
 def more_wrong_answers():
@@ -37,9 +38,8 @@ def name_of(value):
 
 
 def judge(item, answer, seed):
-    cases = make_cases(item, seed)
-    outcomes = [attempt(item.call, answer, case.inputs) for case in cases]
-    return verify(item, [Trial(*t) for t in zip(cases, expect(item, cases), outcomes, strict=True)])
+    key = make_key(item, seed)
+    return verify(key, [attempt(item.call, answer, case.inputs) for case in key.cases])
 
 
 def unwritten(*arguments, **keywords):
@@ -53,7 +53,7 @@ def test_a_lesson_has_three_to_six_items(lesson):
     assert len({item.name for item in items}) == len(items)
     assert all(item.lesson == lesson for item in items)
     assert sum(len(item.diagnoses) for item in items) >= 3 * len(items)
-    assert sum(item is own for own, _ in WRONG for item in items) >= 5, "known-wrong variants"
+    assert sum(item is own for own, *_ in WRONG for item in items) >= 5, "known-wrong variants"
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)
@@ -69,14 +69,14 @@ def test_item_is_complete(item):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)
 def test_reference_passes(item, seed):
-    assert all(e.failure is None or item.agree is None for e in expect(item, make_cases(item, 0)))
+    assert all(e.failure is None or item.agree is None for e in make_key(item, 0).expected)
     assert judge(item, item.reference, seed).passed
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("item", "diagnosis"), WRONG, ids=name_of)
-def test_known_wrong_variant_is_named(item, diagnosis, seed):
-    verdict = judge(item, diagnosis.variant, seed)
+@pytest.mark.parametrize(("item", "diagnosis", "wrong"), WRONG, ids=name_of)
+def test_known_wrong_answer_is_named(item, diagnosis, wrong, seed):
+    verdict = judge(item, wrong, seed)
     assert not verdict.passed
     assert (verdict.diagnosis, verdict.message) == (diagnosis.name, diagnosis.message)
 
@@ -103,12 +103,11 @@ def without_numbers(value):
 
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)
 def test_nan_is_never_right(item):
-    cases = make_cases(item, 0)
-    expected = expect(item, cases)
-    given = [replace(outcome, value=without_numbers(outcome.value)) for outcome in expected]
-    if all(same(e.value, g.value) for e, g in zip(expected, given, strict=True)):
+    key = make_key(item, 0)
+    given = [replace(outcome, value=without_numbers(outcome.value)) for outcome in key.expected]
+    if all(same(e.value, g.value) for e, g in zip(key.expected, given, strict=True)):
         pytest.skip("its answers hold no numbers")
-    assert not verify(item, [Trial(*t) for t in zip(cases, expected, given, strict=True)]).passed
+    assert not verify(key, given).passed
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=name_of)
@@ -144,7 +143,7 @@ def test_check_says_right():
 def test_check_says_why(capsys):
     item = find_item("01.bce_gradient")
     with pytest.raises(CheckFailed, match="too large by a factor of B") as caught:
-        check(item.name, item.diagnoses[0].variant)
+        check(item.name, item.diagnoses[0].wrong[0])
     assert "case: a batch of" in str(caught.value)
     # what IPython prints instead of the checker's own traceback
     assert caught.value._render_traceback_() == [str(caught.value)]
@@ -172,4 +171,4 @@ def test_calls_know_no_answer():
     for module in (calls, *(inspect.getmodule(item.call) for item in ITEMS)):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             names = [a.name for a in getattr(node, "names", [])] + [getattr(node, "module", "")]
-            assert not any("items" in str(name) for name in names)
+            assert not any("items" in str(name) or "answer" in str(name) for name in names)

@@ -16,7 +16,7 @@ from course_utils.grading.grade import Settings, grade_all
 from course_utils.grading.items import lessons, load_items
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission
-from tests.grading.hostile import EXERCISE, SOLUTION
+from tests.grading.hostile import EXERCISE, ROOT, SOLUTION
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
 SETTINGS = Settings(seed=4_711, limits=Limits(seconds=180))
@@ -26,7 +26,7 @@ def first_variants(lesson: str) -> dict[str, int]:
     """For each item that has a known-wrong variant, the number of its first."""
     found = {}
     for item in load_items(lesson):
-        numbers = [n for n, d in enumerate(item.diagnoses) if d.variant is not None]
+        numbers = [n for n, d in enumerate(item.diagnoses) if d.wrong]
         if numbers:
             found[item.target] = numbers[0]
     return found
@@ -41,7 +41,7 @@ def spoiled(lesson: str) -> bytes:
     ]
     for number, item in enumerate(load_items(lesson)):
         if item.target in (found := first_variants(lesson)):
-            place = f"_items[{number}].diagnoses[{found[item.target]}].variant"
+            place = f"_items[{number}].diagnoses[{found[item.target]}].wrong[0]"
             lines.append(f"{item.target} = {place}")
     cell = {"cell_type": "code", "metadata": {}, "outputs": [], "source": "\n".join(lines)}
     content["cells"].append(cell)
@@ -60,8 +60,9 @@ def graded(walls, lesson, tmp_path_factory):
 
     def with_answers(*given):
         arguments = whole(*given)
-        index = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
-        return arguments[: index - 1] + arguments[index + 1 :]
+        place = arguments.index("--remount-ro", arguments.index("/course"))
+        book = ["--ro-bind", str(ROOT / "answer_book"), "/course/answer_book"]
+        return [*arguments[:place], *book, *arguments[place:]]
 
     honest = []
     for name, folder in (("solved", SOLUTION.parent), ("untouched", EXERCISE.parent)):

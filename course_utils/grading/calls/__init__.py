@@ -3,7 +3,7 @@
 A call gets the student's object and the case's inputs, a dictionary in the order of the
 parameters, and returns what is to be judged. Most items need only `function`; what a lesson
 needs besides is in ``lesson_NN.py`` beside this file. A call knows no expected value: the
-references are in `course_utils.grading.items`, which does not exist inside the sandbox.
+references are in `answer_book`, which does not exist inside the sandbox.
 """
 
 import linecache
@@ -67,11 +67,12 @@ def attempt(call: Call, target: Any, inputs: dict[str, Plain]) -> Outcome:
     >>> attempt(function, lambda x: x / 0, {"x": 1}).failure.type_name
     'ZeroDivisionError'
     """
-    given = {name: live(value) for name, value in inputs.items()}
-    random.seed(0)
-    np.random.seed(0)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(0)
+    return attempt_on(call, target, {name: live(value) for name, value in inputs.items()})
+
+
+def attempt_on(call: Call, target: Any, given: dict[str, Any]) -> Outcome:
+    """Run one call on these objects themselves, which it may change."""
+    reset(0)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -79,6 +80,21 @@ def attempt(call: Call, target: Any, inputs: dict[str, Plain]) -> Outcome:
     except Exception as error:
         return Outcome(None, plain(given), describe(error))
     return Outcome(value, plain(given))
+
+
+def reset(state: int) -> None:
+    """Put the global random generators at one of several starting points."""
+    random.seed(state)
+    np.random.seed(state)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(state)
+
+
+def as_rows(value: Any) -> list[int]:
+    """Return row numbers as a plain list, whatever kind of sequence they are in."""
+    if value is None:
+        raise TypeError("row numbers are expected and None came: is there a `return`?")
+    return [int(row) for row in value]
 
 
 def describe(error: BaseException) -> Failure:

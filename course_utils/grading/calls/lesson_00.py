@@ -1,4 +1,4 @@
-"""Calls of lesson 00: small models built from a description, draws repeated, a spied-on model."""
+"""Calls of lesson 00: small models built from a description, a draw, a spied-on model."""
 
 import random
 from itertools import pairwise
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-SEEDS = range(8)
+from course_utils.grading.calls import as_rows, reset
 
 
 def build_model(sizes: list[int], frozen: int, tied: bool, half: bool) -> nn.Module:
@@ -30,37 +30,15 @@ def on_model(target: Any, inputs: dict[str, Any]) -> Any:
     return target(build_model(**inputs))
 
 
-def repeated_draws(target: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Draw with several seeds, then again from another global state; see if that state moved."""
+def draw(target: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Call ``target(labels, per_class, seed)`` from a global state; return what comes next too.
 
-    def draw_all() -> list[list[int]]:
-        return [as_rows(target(inputs["labels"], inputs["per_class"], seed)) for seed in SEEDS]
-
-    _reset(1)
-    before = _global_state()
-    rows = draw_all()
-    undisturbed = _global_state() == before
-    _reset(2)
-    return {"rows": rows, "again": draw_all(), "undisturbed": undisturbed}
-
-
-def as_rows(value: Any) -> list[int]:
-    """Return row numbers as a plain list, whatever kind of sequence they are in."""
-    if value is None:
-        raise TypeError("row numbers are expected and None came: is there a `return`?")
-    return [int(row) for row in value]
-
-
-def _reset(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def _global_state() -> tuple[Any, ...]:
-    torch_state = tuple(torch.random.get_rng_state().tolist())
-    numpy_state = np.random.get_state(legacy=False)["state"]
-    return torch_state, tuple(numpy_state["key"].tolist()), numpy_state["pos"], random.getstate()
+    A call that draws from a global generator, or seeds it, is followed by other numbers.
+    """
+    reset(inputs["state"])
+    rows = as_rows(target(inputs["labels"], inputs["per_class"], inputs["seed"]))
+    following = [random.random(), float(np.random.random()), float(torch.rand(()))]
+    return {"rows": rows, "next": following}
 
 
 class SpiedModel(nn.Module):
@@ -72,11 +50,15 @@ class SpiedModel(nn.Module):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.vectors = torch.randn(40, 6, generator=generator)  # (ids, D)
-        self.to_logits = torch.randn(6, 2, generator=generator)  # (D, C)
-        self.dropout = nn.Dropout(0.5)
+        # NumPy's old generator gives the same numbers everywhere; a copy of them is compared
+        self.generator = np.random.RandomState(seed)
+        self.vectors = self.normal(40, 6)  # (ids, D)
+        self.to_logits = self.normal(6, 2)  # (D, C)
         self.training_seen = self.unmasked = False
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Return standard normal numbers."""
+        return torch.from_numpy(self.generator.standard_normal(shape)).float()
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
@@ -87,7 +69,9 @@ class SpiedModel(nn.Module):
         self.unmasked |= not torch.equal(mask.bool(), input_ids != 0)
         weights = mask.unsqueeze(-1).float()  # (B, T, 1)
         pooled = (self.vectors[input_ids] * weights).sum(dim=1) / weights.sum(dim=1)
-        logits = self.dropout(pooled) @ self.to_logits
+        if self.training:  # dropout
+            pooled = pooled * torch.from_numpy(self.generator.randint(0, 2, pooled.shape) * 2.0)
+        logits = pooled.float() @ self.to_logits
         name = input_ids.sum(dim=1, keepdim=True).float()
         return SimpleNamespace(logits=torch.cat([logits, name], dim=1))
 

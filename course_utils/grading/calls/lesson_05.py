@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from course_utils.grading.calls.steady import steady_dropout
+
 
 def numbers(values: Any) -> Any:
     """Return a list of numbers as one array, so that it is compared as a whole; else as it is."""
@@ -39,5 +41,6 @@ def fine_tune(target: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     model = nn.Sequential(nn.Linear(V, D), nn.Tanh(), nn.Dropout(0.4), nn.Linear(D, C))
     model.load_state_dict(inputs["weights"])
     rest = [inputs[name] for name in ("train", "validation", "lr", "epochs")]
-    losses = target(model, *rest)
+    with steady_dropout():
+        losses = target(model, *rest)
     return {"losses": numbers(losses), "weights": dict(model.state_dict())}

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from course_utils.grading.calls import lesson_08 as calls
-from course_utils.grading.checks import Case, Diagnosis, Item
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake
 from course_utils.grading.wire import Tensor
 
 # --- when to stop -----------------------------------------------------------------------------
@@ -73,34 +74,34 @@ STOP = Item(
     cases=stop_cases,
     reference=_stopping(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "off_by_one",
             "one look too many: with patience 2, the second look in a row without a new best is "
             "the last one",
             _stopping(off_by_one=True),
         ),
-        Diagnosis(
+        Mistake(
             "never_resets",
             "looks without a gain are counted over the whole run: a new best starts the count anew",
             _stopping(never_resets=True),
         ),
-        Diagnosis(
+        Mistake(
             "last_look",
             "a look is compared with the one before it: compare with the best so far. A loss that "
             "has jumped up and creeps down again has not improved",
             _stopping(last_look=True),
         ),
-        Diagnosis(
+        Mistake(
             "ties",
             "an equal loss is taken for a gain: it must be lower",
             _stopping(ties=True),
         ),
-        Diagnosis(
+        Mistake(
             "keeps_last",
             "the last look is kept: its weights are those that made you stop. Keep the best one",
             _stopping(keeps_last=True),
         ),
-        Diagnosis(
+        Mistake(
             "counted_from_one",
             "`best` is an index: the first look is 0",
             stop_counted_from_one,
@@ -161,45 +162,45 @@ DROPOUT = Item(
     cases=dropout_cases,
     reference=_dropout(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "not_scaled",
             "the survivors are not scaled up: with p = 0.5 the next layer would get half of what "
             "it gets in evaluation. Divide by 1 - p",
             _dropout(scale=lambda p: 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "scaled_down",
             "the survivors are multiplied by 1 - p: to keep the mean they must be divided by it",
             _dropout(scale=lambda p: 1 - p),
         ),
-        Diagnosis(
+        Mistake(
             "scaled_later",
             "this is the first paper's dropout, which scales in evaluation. Inverted dropout "
             "scales while training, so that evaluation needs no code at all",
             _dropout(scale=lambda p: 1.0, eval_scale=lambda p: 1 - p),
         ),
-        Diagnosis(
+        Mistake(
             "by_p",
             "the survivors are divided by p, the probability of being dropped: divide by that of "
             "being kept",
             _dropout(scale=lambda p: 1 / p if p else 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "swapped",
             "kept and dropped are exchanged: p is the probability of being dropped",
             _dropout(swapped=True),
         ),
-        Diagnosis(
+        Mistake(
             "always_on",
             "numbers are dropped in evaluation too: a trained model must not roll dice",
             _dropout(always=True),
         ),
-        Diagnosis(
+        Mistake(
             "whole_rows",
             "whole rows share one draw: every number has its own",
             _dropout(rows=True),
         ),
-        Diagnosis(
+        Mistake(
             "in_place",
             "the input itself is changed: whoever passed it in still needs it",
             _dropout(in_place=True),
@@ -273,31 +274,31 @@ DECAY = Item(
     cases=adamw_cases,
     reference=_adamw(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "l2",
             "this is L2: decay x w was added to the gradient, and Adam divides it away with the "
             "rest. Take it out of the gradient and shrink w itself",
             _adamw(l2=True),
         ),
-        Diagnosis(
+        Mistake(
             "without_lr",
             "the weights shrink by the whole decay at every step: the share is lr x decay",
             _adamw(without_lr=True),
         ),
-        Diagnosis(
+        Mistake(
             "no_correction",
             "m and v start at zero and are too small in the first steps: divide them by 1 - beta^t "
             "(bias correction) before you use them",
             _adamw(no_correction=True),
         ),
-        Diagnosis(
+        Mistake(
             "counted_from_zero",
             "the bias correction uses t + 1: here the first step is t = 1 already",
             _adamw(counted_from_zero=True),
         ),
-        Diagnosis("upward", "the step goes uphill: subtract it", _adamw(upward=True)),
-        Diagnosis("forgets", "the weights do not decay at all", _adamw(forgets=True)),
-        Diagnosis("grows", "the weights grow where they should shrink", _adamw(grows=True)),
+        Mistake("upward", "the step goes uphill: subtract it", _adamw(upward=True)),
+        Mistake("forgets", "the weights do not decay at all", _adamw(forgets=True)),
+        Mistake("grows", "the weights grow where they should shrink", _adamw(grows=True)),
     ),
 )
 
@@ -368,48 +369,49 @@ FGM = Item(
     cases=fgm_cases,
     reference=_fgm(),
     call=calls.two_passes,
+    may_change=("table",),  # there and back again: by rounding
     rtol=1e-4,
     atol=1e-5,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "not_restored",
             "the noise stays in the table: after every step a little more of it, for good. Put the "
             "saved table back",
             _fgm(stays=True),
         ),
-        Diagnosis(
+        Mistake(
             "cleared",
             "only the second gradient is left: do not clear the first, the two add up",
             _fgm(clears=True),
         ),
-        Diagnosis(
+        Mistake(
             "not_normed",
             "the noise has the gradient's length times epsilon: divide by the gradient's norm, so "
             "that its length is epsilon",
             _fgm(not_normed=True),
         ),
-        Diagnosis(
+        Mistake(
             "downhill",
             "the noise makes the task easier: add it, do not subtract it",
             _fgm(downhill=True),
         ),
-        Diagnosis(
+        Mistake(
             "signs",
             "this moves every entry by epsilon (the fast gradient sign method): here the noise as "
             "a whole has length epsilon",
             _fgm(signs=True),
         ),
-        Diagnosis(
+        Mistake(
             "per_row",
             "every row is moved by epsilon: the norm is taken over the whole table",
             _fgm(per_row=True),
         ),
-        Diagnosis(
+        Mistake(
             "zero_norm",
             "right, except where the gradient is zero: zero divided by zero is nan, and it stays",
             _fgm(divides_by_zero=True),
         ),
-        Diagnosis(
+        Mistake(
             "clean_only",
             "only the first gradient is there: the second pass, on the changed table, is missing",
             fgm_clean_only,
@@ -484,11 +486,11 @@ LEFT = {
 }
 
 
-def keep_left(*names: str) -> Diagnosis:
+def keep_left(*names: str) -> Mistake:
     """Return the diagnosis of a set of bugs that is left."""
     message = ". Then: ".join(LEFT[name] for name in names)
     message = message if len(names) == 1 else f"more than one bug is left. First: {message}"
-    return Diagnosis("_and_".join(names), message, _keep(**dict.fromkeys(names, True)))
+    return Mistake("_and_".join(names), message, _keep(**dict.fromkeys(names, True)))
 
 
 KEEP = Item(
@@ -500,13 +502,14 @@ KEEP = Item(
     points=4,
     cases=keep_cases,
     reference=_keep(),
+    call=calls.train_and_keep,
     rtol=1e-4,
     atol=1e-5,
     # While the weights are no copy, which loss chose them makes no difference to see.
     diagnoses=(
         keep_left("rolls", "alias"),
         keep_left("rolls", "flatters"),
-        Diagnosis(
+        Mistake(
             "sleeps_and_last",
             f"more than one bug is left. First: {LEFT['sleeps']}. Then: the weights returned are "
             "the last ones; either they are not a copy, or the training loss has chosen them",

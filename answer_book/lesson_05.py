@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from answer_book.bugs import flagged
 from course_utils.grading.calls import lesson_05 as calls
-from course_utils.grading.checks import Case, Diagnosis, Item
-from course_utils.grading.items.bugs import remaining
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake
 from course_utils.grading.wire import Tensor
 
 # --- warm-up, then half a cosine --------------------------------------------------------------
@@ -63,75 +64,75 @@ SCHEDULE = Item(
     call=calls.rates,
     atol=1e-7,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "idle_first_step",
             "the first step has rate 0 and does nothing: steps count from 0, so the climb is "
             "(step + 1) / warmup",
             _schedule(climb=lambda step, warmup: step / warmup),
         ),
-        Diagnosis(
+        Mistake(
             "idle_first_step",
             "two things. The first step has rate 0 and does nothing: the climb is "
             "(step + 1) / warmup. And without a warm-up this divides by zero",
             climbs_too_long(0),
         ),
-        Diagnosis(
+        Mistake(
             "idle_first_step_past_the_end",
             "two things. The first step has rate 0 and does nothing: the climb is "
             "(step + 1) / warmup. And beyond `total` the factor climbs again: it stays at 0",
             _schedule(climb=lambda step, warmup: step / warmup, clamped=False),
         ),
-        Diagnosis(
+        Mistake(
             "overshoots",
             "the climb goes on for one step too many, above 1, and divides by zero without a "
             "warm-up: it ends before step = warmup",
             climbs_too_long(1),
         ),
-        Diagnosis(
+        Mistake(
             "no_warmup",
             "the warm-up is missing: the first steps have the full rate",
             _schedule(climb=lambda step, warmup: 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "never_falls",
             "after the warm-up the factor stays at 1",
             _schedule(fall=lambda done: 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "straight",
             "this falls in a straight line, as the lesson's schedule does: here it is half a "
             "cosine",
             _schedule(fall=lambda done: 1 - done),
         ),
-        Diagnosis(
+        Mistake(
             "from_start",
             "the cosine starts at step 0, so the factor jumps where the warm-up ends: start it "
             "there, and let it last the remaining steps",
             _schedule(from_start=True),
         ),
-        Diagnosis(
+        Mistake(
             "whole_cosine",
             "a cosine runs from 1 to -1, and a negative rate climbs the loss: raise it by 1 and "
             "halve it",
             _schedule(fall=lambda done: math.cos(math.pi * done)),
         ),
-        Diagnosis(
+        Mistake(
             "quarter",
             "a quarter of a cosine, from 1 to 0 in one bend: here it is half of one, raised by 1 "
             "and halved",
             _schedule(fall=lambda done: math.cos(math.pi * done / 2)),
         ),
-        Diagnosis(
+        Mistake(
             "climbs_again",
             "a full turn of the cosine: at the end the factor is back at 1. Half a turn is π",
             _schedule(fall=lambda done: 0.5 * (1 + math.cos(2 * math.pi * done))),
         ),
-        Diagnosis(
+        Mistake(
             "past_the_end",
             "right up to `total`, but beyond it the factor climbs again: it stays at 0",
             _schedule(clamped=False),
         ),
-        Diagnosis(
+        Mistake(
             "divides_by_zero",
             "without a warm-up (warmup = 0) this divides by zero: divide only where step < warmup",
             _schedule(guarded=False),
@@ -216,56 +217,56 @@ CLIP = Item(
     reference=_clip(),
     rtol=1e-5,  # PyTorch adds 1e-6 to the norm
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "each_alone",
             "each array is clipped by its own norm, which turns the direction: take one norm over "
             "all of them",
             clip_each,
         ),
-        Diagnosis(
+        Mistake(
             "by_value",
             "every entry is cut at max_norm, which turns the direction: multiply all of them by "
             "one factor",
             clip_by_value,
         ),
-        Diagnosis(
+        Mistake(
             "zero_division",
             "when all gradients are zero this divides by their norm, 0: compare the norm first, "
             "then divide",
             clip_zero_division,
         ),
-        Diagnosis(
+        Mistake(
             "always",
             "small gradients are scaled up to max_norm: below it nothing changes",
             _clip(lambda g: max(norm_of_all(g), 1e-12), always=True),
         ),
-        Diagnosis(
+        Mistake(
             "always",
             "small gradients are scaled up to max_norm: below it nothing changes",
             _clip(always=True),
         ),
-        Diagnosis(
+        Mistake(
             "sum_of_norms",
             "the norms are added: add the squares of all entries, and take one root at the end",
             _clip(lambda g: sum(norm_of_all([x]) for x in g)),
         ),
-        Diagnosis(
+        Mistake(
             "no_root",
             "the sum of squares is used as the norm: take its root",
             _clip(lambda g: norm_of_all(g) ** 2),
         ),
-        Diagnosis(
+        Mistake(
             "largest_entry",
             "the largest entry is used as the norm: it is the root of the sum of all squares",
             _clip(lambda g: float(max(np.abs(x).max() for x in g))),
         ),
-        Diagnosis(
+        Mistake(
             "to_one",
             "clipped to norm 1: the limit is max_norm",
             clip_to_unit,
         ),
-        Diagnosis("nothing", "nothing is clipped", lambda gradients, max_norm: gradients),
-        Diagnosis(
+        Mistake("nothing", "nothing is clipped", lambda gradients, max_norm: gradients),
+        Mistake(
             "changed_input",
             "right, but the gradients are changed in place: return new arrays",
             clip_in_place,
@@ -343,32 +344,32 @@ ACCUMULATE = Item(
     cases=accumulation_cases,
     reference=_accumulate(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "last_dropped",
             "the last, shorter group is dropped: its reviews would never be learned from",
             _accumulate(
                 lambda count, size: [g for g in consecutive(count, size) if len(g) == size]
             ),
         ),
-        Diagnosis(
+        Mistake(
             "first_alone",
             "the first step comes after one batch (i % accumulate == 0 holds for i = 0): count "
             "from 1. And what is left at the end needs a step too",
             _accumulate(first_alone),
         ),
-        Diagnosis(
+        Mistake(
             "mean_of_means",
             "batches of different size count the same: weight each by its share of the group's "
             "examples",
             _accumulate(share=lambda size, whole, number, k: 1 / number),
         ),
-        Diagnosis(
+        Mistake(
             "divided_by_k",
             "every batch is divided by `accumulate`: that is wrong where batches differ in size, "
             "and the last group is shorter. Weight each by its share of the group's examples",
             _accumulate(share=lambda size, whole, number, k: 1 / k),
         ),
-        Diagnosis(
+        Mistake(
             "divided_by_k_last_dropped",
             "two things. Every batch is divided by `accumulate`, whatever its size: weight it by "
             "its share of the group's examples. And the last, shorter group is dropped",
@@ -377,23 +378,23 @@ ACCUMULATE = Item(
                 share=lambda size, whole, number, k: 1 / k,
             ),
         ),
-        Diagnosis(
+        Mistake(
             "sum",
             "the gradients are only added: a step over k batches is then k times too large",
             _accumulate(share=lambda size, whole, number, k: 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "sum_of_examples",
             "each batch is weighted by its size, and the sum is never divided by the group's "
             "examples",
             _accumulate(share=lambda size, whole, number, k: size),
         ),
-        Diagnosis(
+        Mistake(
             "not_cleared",
             "the sum goes on into the next group: it starts from zero after every step",
             _accumulate(cleared=False),
         ),
-        Diagnosis(
+        Mistake(
             "no_groups",
             "there is one step for each batch: `accumulate` batches share one",
             lambda gradients, sizes, accumulate: gradients,
@@ -470,51 +471,51 @@ BEST = Item(
     reference=_best(),
     call=calls.keep,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "not_copied",
             "what is kept is the dictionary itself, and training goes on changing it: in the end "
             "the best weights are the last ones. Copy every array",
             _best(copied=""),
         ),
-        Diagnosis(
+        Mistake(
             "shallow",
             "the dictionary is copied, the arrays in it are not: training changes them in place. "
             "Copy every array",
             _best(copied="shallow"),
         ),
-        Diagnosis(
+        Mistake(
             "last",
             "every new loss is taken for the best: these are the last weights",
             _best(lambda loss, best: True),
         ),
-        Diagnosis(
+        Mistake(
             "highest",
             "the highest loss is kept: a loss is better when it is lower",
             _best(lambda loss, best: loss > best, start=-math.inf),
         ),
-        Diagnosis(
+        Mistake(
             "nothing_kept",
             "no loss is ever better than the one you start with: start from infinity",
             _best(start=0.0),
         ),
-        Diagnosis(
+        Mistake(
             "later_of_equals",
             "of two equal losses the later one is taken: the first is as good, and was cheaper",
             _best(lambda loss, best: loss <= best),
         ),
-        Diagnosis(
+        Mistake(
             "nan_taken",
             "a loss of nan is taken for the best: no comparison with nan is ever true, so "
             "`not loss >= best` is not `loss < best`",
             _best(lambda loss, best: not loss >= best),
         ),
-        Diagnosis(
+        Mistake(
             "nan_first",
             "a nan that comes first is never replaced, since no number is smaller than nan: "
             "start from infinity, not from the first loss",
             _best(start=None),
         ),
-        Diagnosis(
+        Mistake(
             "silent",
             "right, but `update` must also return whether these weights are the best so far",
             BestSilent,
@@ -607,7 +608,7 @@ FINE_TUNE = Item(
     call=calls.fine_tune,
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=remaining(
+    diagnoses=flagged(
         _fine_tune,
         {
             "piles_up": "gradients pile up from batch to batch: clear them before each backward()",

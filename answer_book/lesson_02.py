@@ -3,16 +3,16 @@
 import html
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from answer_book.bugs import flagged
 from course_utils.grading.calls import lesson_02 as calls
-from course_utils.grading.checks import Case, Diagnosis, Item, Trial
-from course_utils.grading.items.bugs import remaining
-from course_utils.grading.wire import Plain
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.rules import lesson_02 as rules
 
 TEXT = """
 a an the film movie plot scene actor script humour story music ending it is was feels runs never
@@ -106,26 +106,6 @@ def without_signs(text: str) -> str:
     return mend(re.sub(r"[^\w\s]", "", text))
 
 
-def texts_of(trials: Sequence[Trial]) -> list[str]:
-    """Return all cleaned texts."""
-    return [text for t in trials for text in t.outcome.value[0]]
-
-
-def entities_left(trials: Sequence[Trial]) -> bool:
-    """Return True if some text still holds an entity."""
-    return any(html.unescape(text) != text for text in texts_of(trials))
-
-
-def spaces_left(trials: Sequence[Trial]) -> bool:
-    """Return True if some text still holds needless white space."""
-    return any(mend(text) != text for text in texts_of(trials))
-
-
-def record_wrong(trials: Sequence[Trial]) -> bool:
-    """Return True if only the record is wrong."""
-    return all(t.outcome.value[0] == t.expected.value[0] for t in trials)
-
-
 SPACES = "white space is more than blanks in the middle: tabs, line ends, both ends of the text"
 TOO_MUCH = (
     "too much is cleaned: capitals and punctuation carry meaning, and so does a heart made of <3"
@@ -141,54 +121,65 @@ CLEAN = Item(
     cases=clean_cases,
     reference=_clean(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "decoded_once",
             "decoded once: some entities were encoded twice, so go on until nothing changes",
             _clean(first=html.unescape),
         ),
-        Diagnosis("not_decoded", "no entity is decoded: html.unescape", _clean(first=str)),
-        Diagnosis(
+        Mistake("not_decoded", "no entity is decoded: html.unescape", _clean(first=str)),
+        Mistake(
             "spaces_first",
             "white space is mended first, and decoding brings in more of it: &nbsp; is a blank",
             clean_spaces_first,
         ),
-        Diagnosis("some_spaces", SPACES, _clean(then=str.strip)),
-        Diagnosis("some_spaces", SPACES, _clean(then=lambda text: re.sub(r"\s+", " ", text))),
-        Diagnosis("some_spaces", SPACES, _clean(then=lambda text: re.sub(" +", " ", text).strip())),
-        Diagnosis("some_spaces", SPACES, _clean(then=str)),
-        Diagnosis(
+        Mistake("some_spaces", SPACES, _clean(then=str.strip)),
+        Mistake("some_spaces", SPACES, _clean(then=lambda text: re.sub(r"\s+", " ", text))),
+        Mistake("some_spaces", SPACES, _clean(then=lambda text: re.sub(" +", " ", text).strip())),
+        Mistake("some_spaces", SPACES, _clean(then=str)),
+        Mistake(
             "counted_from_raw",
             "the texts are right, the record is not: white_space counts what mending changed in "
             "the *decoded* text, or an entity is counted under both names",
             _clean(counts_raw=True),
         ),
-        Diagnosis(
+        Mistake(
             "marks_counted",
             "the texts are right, the record is not: it counts texts that were changed, not marks",
             clean_counts_marks,
         ),
-        Diagnosis("too_much", TOO_MUCH, _clean(then=lambda text: mend(text).lower())),
-        Diagnosis("too_much", TOO_MUCH, _clean(then=without_signs)),
-        Diagnosis(
+        Mistake("too_much", TOO_MUCH, _clean(then=lambda text: mend(text).lower())),
+        Mistake("too_much", TOO_MUCH, _clean(then=without_signs)),
+        Mistake(
             "no_record", "the texts are right; the record is missing beside them", clean_no_record
         ),
-        Diagnosis(
+        Symptom(
             "entities_left",
             "some texts still hold an entity: decode until nothing changes",
-            when=entities_left,
+            rules.entities_left,
         ),
-        Diagnosis("some_spaces", SPACES, when=spaces_left),
-        Diagnosis(
+        Symptom("some_spaces", SPACES, rules.spaces_left),
+        Symptom(
             "record_wrong",
             "the texts are right, the record is not: a dict with two counts of texts, how many "
             "decoding changed, and how many of the decoded ones mending white space changed",
-            when=record_wrong,
+            rules.record_wrong,
         ),
     ),
 )
 
 
 # --- a split that keeps documents whole -------------------------------------------------------
+
+
+def with_seeds(name: str, inputs: dict[str, Any]) -> list[Case]:
+    """Return a case for each of several seeds, and two of them again from another global state."""
+    calls = [(seed, 1) for seed in range(5)] + [(seed, 2) for seed in range(2)]
+    return [
+        Case(
+            f"{name}, seed {seed}{' again' * (state > 1)}", inputs | {"seed": seed, "state": state}
+        )
+        for seed, state in calls
+    ]
 
 
 def hold_out_cases(generator: np.random.Generator) -> list[Case]:
@@ -203,7 +194,8 @@ def hold_out_cases(generator: np.random.Generator) -> list[Case]:
         labels[odd] = generator.integers(0, 3, odd.sum())
         order = generator.permutation(len(rows))
         names = [f"d{number}" for number in rows[order]]
-        cases.append(Case(name, {"documents": names, "labels": labels[order], "share": share}))
+        inputs = {"documents": names, "labels": labels[order], "share": share}
+        cases += with_seeds(name, inputs)
     return cases
 
 
@@ -273,71 +265,6 @@ def hold_out_unseeded(
     return fill(groups, labels, share)
 
 
-ROWS_OFF = 4  # rows of a class; two are asked for, but a right answer can have bad luck
-
-
-def counts_off(case: Case, rows: Sequence[int], share: float | None = None) -> float:
-    """Return how many rows the worst class is away from its share."""
-    labels, wanted = case.inputs["labels"], share or case.inputs["share"]
-    held = np.bincount(labels[list(rows)], minlength=labels.max() + 1)
-    return float(np.abs(held - wanted * np.bincount(labels)).max())
-
-
-def divides(case: Case, rows: Sequence[int]) -> bool:
-    """Return True if a document lies on both sides."""
-    documents = case.inputs["documents"]
-    held = set(rows)
-    inside = {documents[row] for row in held}
-    return any(documents[row] in inside for row in range(len(documents)) if row not in held)
-
-
-def good_hold_out(case: Case, expected: Plain, value: Any) -> bool:
-    """Return True if every split is whole, in proportion, repeatable, and another each time."""
-    n = len(case.inputs["labels"])
-    return (
-        all(len(set(rows)) == len(rows) and set(rows) <= set(range(n)) for rows in value["rows"])
-        and not any(divides(case, rows) for rows in value["rows"])
-        and all(counts_off(case, rows) <= ROWS_OFF for rows in value["rows"])
-        and value["again"] == value["rows"]
-        and len({tuple(sorted(rows)) for rows in value["rows"]}) == len(value["rows"])
-    )
-
-
-def every(true_of: Callable[[Case, Any], bool]) -> Callable[[Sequence[Trial]], bool]:
-    """Return a predicate over trials: it holds for the drawn rows of each seed and case."""
-    return lambda trials: all(
-        true_of(t.case, rows) for t in trials for rows in t.outcome.value["rows"]
-    )
-
-
-def some(true_of: Callable[[Case, Any], bool]) -> Callable[[Sequence[Trial]], bool]:
-    """Return a predicate over trials: it holds for the drawn rows of some seed and case."""
-    return lambda trials: any(
-        true_of(t.case, rows) for t in trials for rows in t.outcome.value["rows"]
-    )
-
-
-def not_repeated(trials: Sequence[Trial]) -> bool:
-    """Return True if the same seed gave something else the second time."""
-    return any(t.outcome.value["again"] != t.outcome.value["rows"] for t in trials)
-
-
-def seed_ignored(trials: Sequence[Trial]) -> bool:
-    """Return True if all seeds gave the same."""
-    return all(
-        rows == t.outcome.value["rows"][0] for t in trials for rows in t.outcome.value["rows"]
-    )
-
-
-def not_rows(trials: Sequence[Trial]) -> bool:
-    """Return True if what came are not different row numbers."""
-    return any(
-        len(set(rows)) != len(rows) or not set(rows) <= set(range(len(t.case.inputs["labels"])))
-        for t in trials
-        for rows in t.outcome.value["rows"]
-    )
-
-
 def hold_out_mask(documents: list[str], labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.isin(np.arange(len(labels)), hold_out(documents, labels, share, seed))
 
@@ -364,40 +291,32 @@ HOLD_OUT = Item(
     cases=hold_out_cases,
     reference=hold_out,
     call=calls.held_out_rows,
-    agree=good_hold_out,
+    agree=rules.good_hold_out,
+    together=rules.repeats_and_varies,
+    apart=True,
     diagnoses=(
-        Diagnosis(
+        Symptom(
             "not_rows",
             "row numbers are wanted, each once: neither True and False nor names of documents",
+            rules.not_rows,
             hold_out_mask,
-            not_rows,
         ),
-        Diagnosis("not_repeated", NOT_REPEATED, hold_out_unseeded, not_repeated),
-        Diagnosis("seed_ignored", SEED_IGNORED, hold_out_first, seed_ignored),
-        Diagnosis(
+        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, hold_out_unseeded),
+        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, hold_out_first),
+        Symptom(
             "divided",
             "a leak: some documents have sentences on both sides. Choose documents, not rows",
+            rules.some_divide,
             hold_out_rows,
-            some(divides),
         ),
-        Diagnosis(
+        Symptom(
             "the_rest",
             "these are the rows to train on: wanted are the ones held out",
+            rules.the_rest,
             hold_out_rest,
-            every(lambda case, rows: counts_off(case, rows, 1 - case.inputs["share"]) <= ROWS_OFF),
         ),
-        Diagnosis(
-            "unbalanced",
-            UNBALANCED,
-            hold_out_plain,
-            some(lambda case, rows: counts_off(case, rows) > ROWS_OFF),
-        ),
-        Diagnosis(
-            "unbalanced",
-            UNBALANCED,
-            hold_out_sklearn,
-            some(lambda case, rows: counts_off(case, rows) > ROWS_OFF),
-        ),
+        Symptom("unbalanced", UNBALANCED, rules.some_unbalanced, hold_out_plain),
+        Symptom("unbalanced", UNBALANCED, rules.some_unbalanced, hold_out_sklearn),
     ),
 )
 
@@ -495,28 +414,6 @@ def _encode(
     return encode
 
 
-def is_right(trial: Trial) -> bool:
-    """Return True if the pieces are right."""
-    return bool(trial.outcome.value == trial.expected.value)
-
-
-def too_long(trials: Sequence[Trial]) -> bool:
-    """Return True if there are more than max_tokens pieces."""
-    return any(len(t.outcome.value) > t.case.inputs["max_tokens"] for t in trials)
-
-
-def unframed(trials: Sequence[Trial]) -> bool:
-    """Return True if a mark is missing, in front or at the end."""
-    return any([*t.outcome.value[:1], *t.outcome.value[-1:]] != ["[CLS]", "[SEP]"] for t in trials)
-
-
-def unknown_wrong(trials: Sequence[Trial]) -> bool:
-    """Return True if words with an unknown letter are wrong, and other words right."""
-    uncut = [t for t in trials if len(t.expected.value) < t.case.inputs["max_tokens"]]
-    unknown = ["[UNK]" in t.expected.value for t in uncut]
-    return [not is_right(t) for t in uncut] == unknown and any(unknown)
-
-
 ENCODE = Item(
     name="02.encode",
     title="WordPiece: the longest piece first",
@@ -527,79 +424,79 @@ ENCODE = Item(
     cases=encode_cases,
     reference=_encode(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "shortest_first",
             "the shortest piece that fits is taken: try the longest first, or every word falls "
             "into letters",
             _encode(longest_first=False),
         ),
-        Diagnosis(
+        Mistake(
             "no_mark",
             "pieces inside a word are looked up without ##: only the first piece of a word "
             "stands there bare",
             _encode(mark=""),
         ),
-        Diagnosis(
+        Mistake(
             "part_kept",
             "the pieces found before the unknown letter are kept: where anything is missing, "
             "the whole word is one [UNK]",
             _encode(keeps_part=True),
         ),
-        Diagnosis(
+        Mistake(
             "unknown_letters",
             "an [UNK] for each unknown letter: where anything is missing, the whole word is one "
             "[UNK]",
             _encode(by_letter=True),
         ),
-        Diagnosis(
+        Mistake(
             "whole_words",
             "a word that is not an entry as a whole is given up: look for its pieces",
             _encode(whole_or_nothing),
         ),
-        Diagnosis(
+        Mistake(
             "end_cut_off",
             "[SEP] is cut off with the rest: cut the pieces first, then put the two marks around",
             _encode(frame=lambda found, n: ["[CLS]", *found, "[SEP]"][:n]),
         ),
-        Diagnosis(
+        Mistake(
             "marks_not_counted",
             "longer than max_tokens: [CLS] and [SEP] count as tokens too",
             _encode(frame=lambda found, n: ["[CLS]", *found[:n], "[SEP]"]),
         ),
-        Diagnosis(
+        Mistake(
             "one_too_many",
             "longer than max_tokens by one: *two* marks are added to the pieces",
             _encode(frame=lambda found, n: ["[CLS]", *found[: n - 1], "[SEP]"]),
         ),
-        Diagnosis(
+        Mistake(
             "not_cut",
             "nothing is cut: there is room for max_tokens, the two marks included",
             _encode(frame=lambda found, n: ["[CLS]", *found, "[SEP]"]),
         ),
-        Diagnosis(
+        Mistake(
             "no_marks",
             "[CLS] and [SEP] are missing",
             _encode(frame=lambda found, n: found[: n - 2]),
         ),
-        Diagnosis(
+        Mistake(
             "no_marks", "[CLS] and [SEP] are missing", _encode(frame=lambda found, n: found[:n])
         ),
-        Diagnosis(
+        Symptom(
             "unknown_wrong",
             "right where all letters are known: where anything is missing, the whole word is one "
             "[UNK], and the words after it go on as usual",
-            when=unknown_wrong,
+            rules.unknown_wrong,
         ),
-        Diagnosis(
+        Symptom(
             "too_long",
             "longer than max_tokens: cut the pieces so that [CLS] and [SEP] have room",
-            when=too_long,
+            rules.too_long,
         ),
-        Diagnosis(
+        Symptom(
             "unframed",
             "every result begins with [CLS] and ends with [SEP], also one that was cut, and one "
             "without words",
-            when=unframed,
+            rules.unframed,
         ),
     ),
 )
@@ -701,53 +598,53 @@ COLLATE = Item(
     points=3,
     cases=collate_cases,
     reference=_collate(),
-    call=calls.padded,
+    observe=rules.with_label_type,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "mask_from_ids",
             FROM_IDS,
             _collate(
                 mask_of=lambda row, empty, pad_id: [int(i != pad_id) for i in row] + [0] * empty
             ),
         ),
-        Diagnosis(
+        Mistake(
             "mask_all_ones",
             "the mask says that padding is real: 0 belongs there",
             _collate(mask_of=lambda row, empty, pad_id: [1] * (len(row) + empty)),
         ),
-        Diagnosis(
+        Mistake(
             "mask_inverted",
             "the mask is the wrong way round: 1 marks a token, 0 marks padding",
             _collate(mask_of=lambda row, empty, pad_id: [0] * len(row) + [1] * empty),
         ),
-        Diagnosis(
+        Mistake(
             "padded_left",
             "the padding stands in front: this encoder was trained with it behind",
             _collate(left=True),
         ),
-        Diagnosis(
+        Mistake(
             "pads_with_zero",
             "padded with 0 whatever pad_id is: another tokenizer has another id",
             _collate(pad=0),
         ),
-        Diagnosis(
+        Mistake(
             "not_rounded",
             "the longest row decides, but `multiple` is ignored: round the width up to it",
             _collate(width=lambda rows, multiple: max(map(len, rows))),
         ),
-        Diagnosis(
+        Mistake(
             "one_step_too_many",
             "a width that is a multiple already gets one step more: `n // m + 1` is no rounding "
             "up, `-(-n // m)` is",
             _collate(width=lambda rows, multiple: (max(map(len, rows)) // multiple + 1) * multiple),
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but the rows themselves were padded (row += ... changes the caller's list): "
             "in the next epoch they are longer. Write row + [...]",
             _collate(in_place=True),
         ),
-        Diagnosis(
+        Mistake(
             "label_type",
             "right but for the kind of the labels: classes stay whole numbers (int64), ratings "
             "are float32. torch.tensor(labels) finds out by itself",
@@ -766,7 +663,7 @@ def length_cases(generator: np.random.Generator) -> list[Case]:
     for n, batch_size in ((500, 16), (333, 8)):
         lengths = np.clip(np.round(generator.gamma(4.0, 6.0, n)), 4, 60).astype(np.int64)
         name = f"{n} rows in batches of {batch_size}"
-        cases.append(Case(name, {"lengths": lengths, "batch_size": batch_size}))
+        cases += with_seeds(name, {"lengths": lengths, "batch_size": batch_size})
     return cases
 
 
@@ -821,53 +718,6 @@ def batches_all_shuffled(lengths: np.ndarray, batch_size: int, seed: int) -> Bat
     return cut(np.random.default_rng(seed).permutation(order).tolist(), batch_size)
 
 
-MOST_PADDING = 0.06
-
-
-def padding(case: Case, batches: Batches) -> float:
-    """Return the share of positions that hold padding."""
-    lengths = case.inputs["lengths"]
-    positions = sum(len(batch) * lengths[batch].max() for batch in batches)
-    return float(1 - lengths.sum() / positions)
-
-
-def loses(case: Case, batches: Batches) -> bool:
-    """Return True if not every row is there once."""
-    rows = sorted(row for batch in batches for row in batch)
-    return rows != list(range(len(case.inputs["lengths"])))
-
-
-def wrong_size(case: Case, batches: Batches) -> bool:
-    """Return True if a batch is too large, or more than one of them too small."""
-    size = case.inputs["batch_size"]
-    return max(map(len, batches)) > size or sum(len(batch) < size for batch in batches) > 1
-
-
-def in_order(case: Case, batches: Batches) -> bool:
-    """Return True if the batches come by length, short or long ones first."""
-    means = [case.inputs["lengths"][batch].mean() for batch in batches]
-    return abs(float(np.corrcoef(means, np.arange(len(means)))[0, 1])) > 0.7
-
-
-def meet_again(value: Any) -> float:
-    """Return the share of pairs in a batch that are together in another epoch too."""
-    first, second = (
-        {pair for batch in batches for pair in combinations(sorted(batch), 2)}
-        for batches in value["rows"][:2]
-    )
-    return len(first & second) / max(1, len(first))
-
-
-def good_batches(case: Case, expected: Plain, value: Any) -> bool:
-    """Return True if epochs are complete, hardly padded, shuffled, mixed and repeatable."""
-    return (
-        not any(loses(case, b) or wrong_size(case, b) or in_order(case, b) for b in value["rows"])
-        and all(padding(case, batches) <= MOST_PADDING for batches in value["rows"])
-        and value["again"] == value["rows"]
-        and meet_again(value) < 0.8
-    )
-
-
 BATCHES = Item(
     name="02.length_batches",
     title="Batches of similar length",
@@ -878,49 +728,50 @@ BATCHES = Item(
     cases=length_cases,
     reference=length_batches,
     call=calls.batches_of_rows,
-    agree=good_batches,
+    agree=rules.good_batches,
+    together=rules.repeats_and_mixes,
+    apart=True,
     diagnoses=(
-        Diagnosis("not_repeated", NOT_REPEATED, batches_unseeded, not_repeated),
-        Diagnosis("seed_ignored", SEED_IGNORED, batches_same_seed, seed_ignored),
-        Diagnosis(
+        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, batches_unseeded),
+        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, batches_same_seed),
+        Symptom(
             "rows_lost",
             "not every row comes exactly once: keep the last batch too, though it is smaller",
+            rules.some_lose,
             batches_incomplete,
-            some(loses),
         ),
-        Diagnosis(
+        Symptom(
             "wrong_size",
             "every batch has batch_size rows, except one that holds what is left over",
-            None,
-            some(wrong_size),
+            rules.some_wrong_size,
         ),
-        Diagnosis(
+        Symptom(
             "padded",
             "too much padding: the rows of a batch must have nearly the same length. Sort first, "
             "cut, and shuffle the *batches*",
+            rules.some_padded,
             batches_random,
-            some(lambda case, batches: padding(case, batches) > MOST_PADDING),
         ),
-        Diagnosis(
+        Symptom(
             "padded",
             "too much padding: the rows of a batch must have nearly the same length. Sort first, "
             "cut, and shuffle the *batches*",
+            rules.some_padded,
             batches_all_shuffled,
-            some(lambda case, batches: padding(case, batches) > MOST_PADDING),
         ),
-        Diagnosis(
+        Symptom(
             "in_order",
             "an epoch begins with all the short rows (or the long ones): shuffle the batches "
             "once they are cut",
+            rules.some_in_order,
             batches_sorted,
-            some(in_order),
         ),
-        Diagnosis(
+        Symptom(
             "same_company",
             "the same rows share a batch in every epoch: shuffle the rows before sorting, and "
             "rows of equal length mix (a stable sort keeps ties in the order in which they come)",
+            rules.same_company,
             batches_same_company,
-            lambda trials: any(meet_again(t.outcome.value) >= 0.8 for t in trials),
         ),
     ),
 )
@@ -1019,21 +870,21 @@ PREPARE = Item(
     reference=_prepare(),
     call=calls.prepared,
     diagnoses=(
-        *remaining(_prepare, REMAINING),
-        Diagnosis("copies_return", COPIES_RETURN, _prepare(copies_return=True)),
-        Diagnosis("copies_return", COPIES_RETURN, _prepare(copies_return=True, reads_last=True)),
-        Diagnosis(
+        *flagged(_prepare, REMAINING),
+        Mistake("copies_return", COPIES_RETURN, _prepare(copies_return=True)),
+        Mistake("copies_return", COPIES_RETURN, _prepare(copies_return=True, reads_last=True)),
+        Mistake(
             "copies_kept",
             "copies of validation sentences are in the training part: drop them",
             _prepare(copies_kept=True),
         ),
-        Diagnosis("twice", "rare rows are there twice: three times is asked", _prepare(times=2)),
-        Diagnosis(
+        Mistake("twice", "rare rows are there twice: three times is asked", _prepare(times=2)),
+        Mistake(
             "four_times",
             "rare rows are there four times: the row itself and two more make three",
             _prepare(times=4),
         ),
-        Diagnosis("once", "rare rows are there once: three times is asked", _prepare(times=1)),
+        Mistake("once", "rare rows are there once: three times is asked", _prepare(times=1)),
     ),
 )
 

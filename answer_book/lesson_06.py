@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from course_utils.grading.checks import Case, Diagnosis, Item
-from course_utils.grading.items.bugs import remaining
+from answer_book.bugs import flagged
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake
 
 # --- three averages of F1 ---------------------------------------------------------------------
 
@@ -100,42 +101,42 @@ F1 = Item(
     cases=f1_cases,
     reference=f1_averages,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "swapped",
             "macro and weighted are the wrong way round: macro counts every class the same, "
             "weighted every review",
             f1_swapped,
         ),
-        Diagnosis(
+        Mistake(
             "nan",
             "a class that neither occurs nor is answered gives 0/0: its F1 counts as 0 here",
             f1_with(macro=_nan, weighted=_nan),
         ),
-        Diagnosis(
+        Mistake(
             "nan_macro",
             "a class that neither occurs nor is answered makes the macro average 0/0: its F1 "
             "counts as 0 here",
             f1_with(macro=_nan),
         ),
-        Diagnosis(
+        Mistake(
             "absent_left_out",
             "the macro average leaves out a class that does not occur: num_classes says how many "
             "there are, and such a class counts as 0",
             f1_with(macro=_present_only),
         ),
-        Diagnosis(
+        Mistake(
             "weighted_by_answers",
             "the weighted average is weighted by how often a class was answered: the weights are "
             "how often it is true",
             f1_with(weighted=_by_answers),
         ),
-        Diagnosis(
+        Mistake(
             "f1_of_means",
             "the macro average is the F1 of mean precision and mean recall: take the F1 of each "
             "class first, then their mean",
             f1_with(macro=_of_means),
         ),
-        Diagnosis(
+        Mistake(
             "micro_is_macro",
             "micro is computed like macro: it pools the counts of all classes first, and comes out "
             "as the share of right answers",
@@ -211,39 +212,39 @@ AUC = Item(
     cases=auc_cases,
     reference=auc,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "ties_lost",
             "a pair with equal scores counts as wrong: it is worth one half",
             auc_ties_lost,
         ),
-        Diagnosis(
+        Mistake(
             "ties_won",
             "a pair with equal scores counts as right: it is worth one half, or a model that "
             "says the same of everything would be perfect",
             auc_ties_won,
         ),
-        Diagnosis(
+        Mistake(
             "ties_left_out",
             "pairs with equal scores are left out: they stay in the total and count one half",
             auc_ties_left_out,
         ),
-        Diagnosis(
+        Mistake(
             "reversed",
             "the pairs are counted the wrong way round: right is the positive review above the "
             "negative one",
             auc_reversed,
         ),
-        Diagnosis(
+        Mistake(
             "hard_answers",
             "the scores were cut into 0 and 1 first: the order within each half is lost",
             auc_of_answers,
         ),
-        Diagnosis(
+        Mistake(
             "all_pairs",
             "divided by all pairs of reviews: only pairs of a positive and a negative one count",
             auc_all_pairs,
         ),
-        Diagnosis("count", "this is the number of pairs: a share of them is asked for", auc_count),
+        Mistake("count", "this is the number of pairs: a share of them is asked for", auc_count),
     ),
 )
 
@@ -331,40 +332,40 @@ ECE = Item(
     cases=ece_cases,
     reference=calibration_error,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "empty_bin",
             "an empty bin makes the result 0/0: it holds no review, so leave it out",
             ece_empty_is_nan,
         ),
-        Diagnosis(
+        Mistake(
             "ones_lost",
             "a probability of exactly 1 falls into no bin: it belongs to the last one",
             ece_ones_lost,
         ),
-        Diagnosis(
+        Mistake(
             "unweighted",
             "every bin counts the same: weigh each gap by the number of its reviews",
             ece_unweighted,
         ),
-        Diagnosis(
+        Mistake(
             "all_bins",
             "the gaps are summed and divided by the number of bins: weigh each by its share of "
             "the reviews",
             ece_all_bins,
         ),
-        Diagnosis(
+        Mistake(
             "signed",
             "gaps of opposite sign cancel: take the absolute value in each bin, before averaging",
             ece_signed,
         ),
-        Diagnosis(
+        Mistake(
             "bin_centres",
             "the middle of the bin is taken for what was said: use the mean probability of its "
             "reviews",
             ece_centres,
         ),
-        Diagnosis("worst_bin", "this is the largest gap: a mean is asked for", ece_worst),
-        Diagnosis(
+        Mistake("worst_bin", "this is the largest gap: a mean is asked for", ece_worst),
+        Mistake(
             "each_row",
             "every review is compared with its own outcome, 0 or 1: a probability can only be "
             "checked against the share of a whole bin",
@@ -455,42 +456,42 @@ MCNEMAR = Item(
     cases=mcnemar_cases,
     reference=mcnemar_p,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "one_sided",
             "only one tail: ask how often a fair coin strays as far in *either* direction",
             mcnemar_one_sided,
         ),
-        Diagnosis(
+        Mistake(
             "above_one",
             "with as many wins as losses this gives more than 1: both tails hold the middle then. "
             "A probability ends at 1",
             mcnemar_above_one,
         ),
-        Diagnosis(
+        Mistake(
             "no_disagreement",
             "two models that agree on every review give 0: that is no evidence of a difference, "
             "the p value is 1",
             mcnemar_no_disagreement,
         ),
-        Diagnosis(
+        Mistake(
             "chi_square",
             "this is the chi-square approximation: with few disagreements it is too small. Count "
             "the coin's outcomes exactly",
             mcnemar_chi_square,
         ),
-        Diagnosis(
+        Mistake(
             "exactly_as_many",
             "the probability of exactly this many wins: add those of all that are as far off or "
             "farther",
             mcnemar_exactly,
         ),
-        Diagnosis(
+        Mistake(
             "all_right_answers",
             "reviews that both models got right are counted as wins of both: only those on which "
             "they differ say anything",
             mcnemar_all_right,
         ),
-        Diagnosis(
+        Mistake(
             "agreements",
             "these are the reviews on which the models agree: take those on which they differ",
             mcnemar_agreement,
@@ -567,7 +568,7 @@ REPORT = Item(
     points=3,
     cases=report_cases,
     reference=_report(),
-    diagnoses=remaining(_report, REMAINING),
+    diagnoses=flagged(_report, REMAINING),
 )
 
 ITEMS = (F1, AUC, ECE, MCNEMAR, REPORT)

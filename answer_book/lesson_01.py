@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from answer_book.bugs import flagged
 from course_utils.grading.calls import lesson_01 as calls
-from course_utils.grading.checks import Case, Diagnosis, Item
-from course_utils.grading.items.bugs import remaining
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake
 from course_utils.grading.wire import Tensor
 
 # --- the gradient of binary cross-entropy -----------------------------------------------------
@@ -74,33 +75,33 @@ BCE = Item(
     cases=bce_cases,
     reference=bce_gradient,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "missing_mean",
             "too large by a factor of B: the loss is a mean over the batch, not a sum",
             bce_sum,
         ),
-        Diagnosis(
+        Mistake(
             "wrong_sign",
             "the sign is the wrong way round: following this gradient downhill climbs the loss",
             bce_sign,
         ),
-        Diagnosis(
+        Mistake(
             "no_sigmoid",
             "the labels are subtracted from the logits: a logit becomes a probability first",
             bce_no_sigmoid,
         ),
-        Diagnosis(
+        Mistake(
             "by_probability",
             "this is the derivative by the probability p: one step of the chain rule, dp/dz, "
             "is missing",
             bce_by_probability,
         ),
-        Diagnosis(
+        Mistake(
             "chain_twice",
             "one factor p(1 - p) too many: that of dp/dz has cancelled against the one in dL/dp",
             bce_chain_twice,
         ),
-        Diagnosis(
+        Mistake(
             "one_number",
             "one number for the whole batch: the gradient has an entry for every logit. "
             "Divide by B, do not average",
@@ -181,40 +182,40 @@ LSE = Item(
     cases=lse_cases,
     reference=log_sum_exp,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "unstable",
             "right for small logits, inf for large ones: exp overflows above about 709. "
             "Subtract each row's maximum first",
             lse_naive,
         ),
-        Diagnosis(
+        Mistake(
             "one_maximum",
             "one maximum for the whole array: a row far below it underflows to log(0). "
             "Every row needs its own",
             lse_global_maximum,
         ),
-        Diagnosis(
+        Mistake(
             "maximum_lost",
             "the maximum is subtracted and never added back",
             lse_maximum_lost,
         ),
-        Diagnosis(
+        Mistake(
             "wrong_axis",
             "summed over the batch: there is one result for each row, over its classes (axis 1)",
             lse_columns,
         ),
-        Diagnosis(
+        Mistake(
             "kept_dimension",
             "the numbers are right, the shape is (B, 1): drop the dimension that was summed",
             lse_kept_dimension,
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but `logits` is changed in place, and whoever called you still needs it: "
             "write logits - m, not logits -= m",
             lse_in_place,
         ),
-        Diagnosis("mean", "a mean is taken where the sum belongs: off by log C", lse_mean),
+        Mistake("mean", "a mean is taken where the sum belongs: off by log C", lse_mean),
     ),
 )
 
@@ -297,48 +298,48 @@ SOFTMAX = Item(
     cases=softmax_cases,
     reference=softmax_gradient,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "missing_mean",
             "too large by a factor of B: the loss is a mean over the batch, not a sum",
             softmax_sum,
         ),
-        Diagnosis(
+        Mistake(
             "mean_of_entries",
             "too small by a factor of C: the mean is over the B rows, not over all B × C entries",
             softmax_all_entries,
         ),
-        Diagnosis(
+        Mistake(
             "wrong_axis",
             "the softmax is taken over the batch: each row is one text, its classes are axis 1",
             softmax_columns,
         ),
-        Diagnosis(
+        Mistake(
             "unstable",
             "right for small logits, nan for large ones: subtract each row's maximum before exp",
             softmax_unstable,
         ),
-        Diagnosis(
+        Mistake(
             "off_by_one",
             "the 1 is subtracted one class too early: labels count from 0",
             softmax_off_by_one,
         ),
-        Diagnosis(
+        Mistake(
             "no_label",
             "these are the probabilities alone: at the label's class 1 is still to be subtracted",
             softmax_no_label,
         ),
-        Diagnosis(
+        Mistake(
             "wrong_sign",
             "the sign is the wrong way round: following this gradient downhill climbs the loss",
             softmax_sign,
         ),
-        Diagnosis(
+        Mistake(
             "whole_columns",
             "p[:, labels] names whole columns: the 1 belongs to one entry of each row, "
             "p[range(B), labels]",
             softmax_column_of_labels,
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but `logits` is changed in place: work on a copy",
             softmax_in_place,
@@ -443,41 +444,41 @@ DIFFERENCE = Item(
     rtol=1e-6,
     atol=1e-7,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "one_sided",
             "a one-sided difference, wrong in the fifth digit: step both ways, and the error "
             "shrinks with epsilon squared",
             difference_one_sided,
         ),
-        Diagnosis(
+        Mistake(
             "one_sided",
             "a one-sided difference, wrong in the fifth digit: step both ways, and the error "
             "shrinks with epsilon squared",
             difference_backward,
         ),
-        Diagnosis(
+        Mistake(
             "factor_two",
             "too large by a factor of 2: the two points are 2·epsilon apart",
             difference_no_two,
         ),
-        Diagnosis(
+        Mistake(
             "all_at_once",
             "all entries are moved at once: that is one slope in one direction. Move one entry "
             "at a time",
             difference_all_at_once,
         ),
-        Diagnosis(
+        Mistake(
             "first_axis",
             "right for vectors, wrong for a matrix: there x[i] is a whole row. Visit every entry "
             "(np.ndindex)",
             difference_first_axis,
         ),
-        Diagnosis(
+        Mistake(
             "not_undone",
             "x is moved and not moved back, so later entries are taken at another point",
             difference_not_undone,
         ),
-        Diagnosis(
+        Mistake(
             "undivided",
             "a difference is not yet a slope: divide by the distance, 2·epsilon",
             difference_undivided,
@@ -640,41 +641,41 @@ VALUE = Item(
     reference=Value,
     call=calls.differentiate,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "overwrites",
             "a gradient is overwritten where it should be added to: in a·a the same node "
             "receives two shares (+=, not =)",
             ValueOverwrites,
         ),
-        Diagnosis(
+        Mistake(
             "swapped",
             "the factors are swapped: how fast a·b grows with a is b",
             ValueSwapped,
         ),
-        Diagnosis(
+        Mistake(
             "local_only",
             "the local slope is passed on without multiplying by out.grad: the chain rule is "
             "a product",
             ValueLocal,
         ),
-        Diagnosis(
+        Mistake(
             "no_seed",
             "every gradient stays 0: backward must start from d(result)/d(result) = 1",
             ValueNoSeed,
         ),
-        Diagnosis(
+        Mistake(
             "forward_order",
             "the gradient does not get past the last operation: visit the nodes from the result "
             "back to the leaves (reversed), so that each has its gradient before it pushes",
             ValueForwardOrder,
         ),
-        Diagnosis(
+        Mistake(
             "counted_twice",
             "a node that is used twice pushes twice: visit each node once, after everything "
             "that uses it",
             ValueDepthFirst,
         ),
-        Diagnosis(
+        Mistake(
             "exp_slope",
             "the slope of exp is exp itself, which you have already computed: out.data",
             ValueExponent,
@@ -745,7 +746,7 @@ TRAIN = Item(
     reference=_train(),
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=remaining(_train, REMAINING),
+    diagnoses=flagged(_train, REMAINING),
 )
 
 ITEMS = (BCE, LSE, SOFTMAX, DIFFERENCE, VALUE, TRAIN)

@@ -1,14 +1,16 @@
 """Items of lesson 03: attention, heads, LayerNorm and parameters by hand; and a broken block."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from course_utils.grading.checks import Case, Diagnosis, Item, Trial
-from course_utils.grading.items.bugs import remaining
-from course_utils.grading.items.lesson_01 import softmax
+from answer_book.bugs import flagged
+from answer_book.lesson_01 import softmax
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.rules import lesson_03 as rules
 from course_utils.grading.wire import Tensor
 
 # --- scaled dot-product attention with a mask -------------------------------------------------
@@ -90,103 +92,103 @@ ATTENTION = Item(
     cases=attention_cases,
     reference=_attention(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "no_scale",
             "the scores are not divided by √d, so softmax is more decided than it should be",
             _attention(lambda T, d: 1.0),
         ),
-        Diagnosis(
+        Mistake(
             "scale_without_root",
             "the scores are divided by d: their standard deviation is the root of d",
             _attention(lambda T, d: d),
         ),
-        Diagnosis(
+        Mistake(
             "scale_of_tokens",
             "divided by the root of T: what counts is d, the length of a query "
             "(its last dimension)",
             _attention(lambda T, d: math.sqrt(T)),
         ),
-        Diagnosis(
+        Mistake(
             "wrong_axis",
             "softmax is taken over the queries: each query distributes its attention over the "
             "keys, so every row must sum to 1",
             _attention(axis=0),
         ),
-        Diagnosis(
+        Mistake(
             "late_mask",
             "the mask comes after softmax: the weights left over no longer sum to 1. Mask the "
             "scores, before softmax",
             _attention(mask_as="late"),
         ),
-        Diagnosis(
+        Mistake(
             "zero_scores",
             "a score of 0 is not forbidden: its weight is e⁰ = 1 before it is normalised. "
             "Use a very low score",
             _attention(mask_as="zero_scores"),
         ),
-        Diagnosis(
+        Mistake(
             "mask_added",
             "the mask is added to the scores as 0 and 1: that forbids nothing. A forbidden score "
             "is replaced by a very low one",
             _attention(mask_as="added"),
         ),
-        Diagnosis(
+        Mistake(
             "zero_times_infinity",
             "everything is nan, because 0 · ∞ is: choose between two scores (np.where), or use a "
             "very low finite number",
             _attention(mask_as="times_infinity"),
         ),
-        Diagnosis(
+        Mistake(
             "no_scale_no_mask",
             "two things are missing: the division by √d, and the mask",
             _attention(lambda T, d: 1.0, mask_as=""),
         ),
-        Diagnosis(
+        Mistake(
             "no_scale_late_mask",
             "two things. The scores are not divided by √d. And the mask comes after softmax: the "
             "weights left over no longer sum to 1",
             _attention(lambda T, d: 1.0, mask_as="late"),
         ),
-        Diagnosis(
+        Mistake(
             "no_scale_wrong_axis",
             "two things. The scores are not divided by √d. And softmax is taken over the queries: "
             "every row must sum to 1",
             _attention(lambda T, d: 1.0, axis=0),
         ),
-        Diagnosis(
+        Mistake(
             "wrong_axis_no_mask",
             "two things. Softmax is taken over the queries: every row must sum to 1. And the mask "
             "is not used",
             _attention(mask_as="", axis=0),
         ),
-        Diagnosis("no_mask", "padding is listened to: `mask` is not used", _attention(mask_as="")),
-        Diagnosis(
+        Mistake("no_mask", "padding is listened to: `mask` is not used", _attention(mask_as="")),
+        Mistake(
             "mask_inverted",
             "the mask is the wrong way round: 1 is a token, 0 is padding",
             _attention(mask_as="inverted"),
         ),
-        Diagnosis(
+        Mistake(
             "mask_on_queries",
             "the mask forbids rows, the ones who ask: it belongs to the columns, the keys",
             _attention(mask_as="rows"),
         ),
-        Diagnosis(
+        Mistake(
             "mask_on_queries",
             "the mask forbids rows, the ones who ask, and a row of -∞ alone gives nan: it belongs "
             "to the columns, the keys",
             _attention(mask_as="rows_infinite"),
         ),
-        Diagnosis(
+        Mistake(
             "unstable",
             "right for small scores, nan for large ones: subtract each row's maximum before exp",
             _attention(stable=False),
         ),
-        Diagnosis(
+        Mistake(
             "asked_and_asking",
             "queries and keys are exchanged: row i of the scores belongs to query i",
             attention_transposed,
         ),
-        Diagnosis(
+        Mistake(
             "weights_only",
             "these are the weights: with them the values are still to be mixed",
             attention_weights_only,
@@ -263,55 +265,55 @@ HEADS = Item(
     cases=head_cases,
     reference=_multi_head(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "both_transposes",
             "the shapes fit and the contents do not: (B, T, D) is cut to (B, T, H, D/H), and only "
             "a transpose makes (B, H, T, D/H) of that. The same on the way back",
             _multi_head("no_transpose", "no_transpose"),
         ),
-        Diagnosis(
+        Mistake(
             "split_transpose",
             "a reshape straight to (B, H, T, D/H) cuts through tokens: cut D first, to "
             "(B, T, H, D/H), then exchange T and H",
             _multi_head("no_transpose", "right"),
         ),
-        Diagnosis(
+        Mistake(
             "join_transpose",
             "the heads are right, joining them is not: exchange H and T back before the reshape "
             "to (B, T, D), or pieces of different tokens land in one vector",
             _multi_head("right", "no_transpose"),
         ),
-        Diagnosis(
+        Mistake(
             "within",
             "T and H are not exchanged before attention: now the heads of one token look at each "
             "other, and no token at another",
             _multi_head("within", "no_transpose"),
         ),
-        Diagnosis(
+        Mistake(
             "interleaved",
             "a head takes every H-th number: head h owns D/H numbers that stand together, so cut "
             "D to (H, D/H), in this order",
             _multi_head("interleaved", "interleaved"),
         ),
-        Diagnosis(
+        Mistake(
             "interleaved",
             "a head takes every H-th number: head h owns D/H numbers that stand together, so cut "
             "D to (H, D/H), in this order",
             _multi_head("interleaved", "right"),
         ),
-        Diagnosis(
+        Mistake(
             "join_interleaved",
             "the heads are right, and their numbers are shuffled together: head h's D/H numbers "
             "stay side by side in the result",
             _multi_head("right", "interleaved"),
         ),
-        Diagnosis(
+        Mistake(
             "one_head",
             "this is one head as wide as the vector: cut first, so that each piece has its own "
             "softmax",
             one_head,
         ),
-        Diagnosis(
+        Mistake(
             "not_joined",
             "the heads are right, and still apart: put them side by side again, (B, T, D)",
             heads_not_joined,
@@ -390,65 +392,65 @@ NORM = Item(
     cases=norm_cases,
     reference=_layer_norm(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "sample_variance",
             "the variance divides by D - 1: LayerNorm's divides by D",
             _layer_norm(correction=1),
         ),
-        Diagnosis(
+        Mistake(
             "over_tokens",
             "mean and variance are taken over all tokens of a text: every token is normalised by "
             "itself, over its D numbers (the last axis)",
             _layer_norm(axis=(1, 2)),
         ),
-        Diagnosis(
+        Mistake(
             "over_token_axis",
             "mean and variance are taken over the T tokens: take them over the D numbers of each "
             "token (the last axis)",
             _layer_norm(axis=1),
         ),
-        Diagnosis(
+        Mistake(
             "over_batch",
             "mean and variance are taken over the batch: that is batch norm. Take the last axis",
             _layer_norm(axis=0),
         ),
-        Diagnosis(
+        Mistake(
             "one_mean",
             "one mean and one variance for everything: every token has its own, over its D "
             "numbers (the last axis)",
             _layer_norm(axis=None),
         ),
-        Diagnosis(
+        Mistake(
             "epsilon_outside",
             "epsilon is added to the standard deviation: it belongs to the variance, under the "
             "root",
             _layer_norm(divisor="outside"),
         ),
-        Diagnosis(
+        Mistake(
             "no_epsilon",
             "epsilon is not used: a token whose numbers are all equal has variance 0, and 0/0 is "
             "nan",
             _layer_norm(divisor="no_epsilon"),
         ),
-        Diagnosis(
+        Mistake(
             "no_root",
             "divided by the variance: the root of it is the standard deviation",
             _layer_norm(divisor="no_root"),
         ),
-        Diagnosis("not_centred", "the mean is not subtracted", _layer_norm(centre=False)),
-        Diagnosis(
+        Mistake("not_centred", "the mean is not subtracted", _layer_norm(centre=False)),
+        Mistake(
             "nothing_learned",
             "normalised, and the learned part is missing: times `weight`, plus `bias`",
             _layer_norm(scale=False, shift=False),
         ),
-        Diagnosis("no_scale", "`weight` is not used", _layer_norm(scale=False)),
-        Diagnosis("no_shift", "`bias` is not added", _layer_norm(shift=False)),
-        Diagnosis(
+        Mistake("no_scale", "`weight` is not used", _layer_norm(scale=False)),
+        Mistake("no_shift", "`bias` is not added", _layer_norm(shift=False)),
+        Mistake(
             "bias_scaled",
             "the bias is scaled too: first times `weight`, then plus `bias`",
             norm_bias_scaled,
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but `x` is changed in place, and the residual connection still needs it: "
             "write x - mean, not x -= mean",
@@ -506,12 +508,6 @@ def _count(
     return count
 
 
-def another_count(trials: Sequence[Trial]) -> bool:
-    """Return True if every answer is a number, whatever it is."""
-    values = [trial.outcome.value for trial in trials]
-    return all(isinstance(v, int | float | np.ndarray) and np.ndim(v) == 0 for v in values)
-
-
 COUNT = Item(
     name="03.bert_parameters",
     title="How many numbers does a BERT have?",
@@ -523,76 +519,76 @@ COUNT = Item(
     reference=_count(),
     rtol=1e-9,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "matrices_only",
             "these are the matrices and tables alone: biases and LayerNorms have parameters too",
             _count(biases=False, norms=0, embedding_norm=False),
         ),
-        Diagnosis(
+        Mistake(
             "no_biases",
             "the biases are missing: a linear layer from m to n has mn + n parameters",
             _count(biases=False),
         ),
-        Diagnosis(
+        Mistake(
             "no_norms",
             "the LayerNorms are missing: each has a scale and a shift, 2D parameters",
             _count(norms=0, embedding_norm=False),
         ),
-        Diagnosis(
+        Mistake(
             "norms_of_blocks",
             "the blocks' LayerNorms are missing: two in each block, 2D parameters each",
             _count(norms=0),
         ),
-        Diagnosis(
+        Mistake(
             "one_norm",
             "a block has two LayerNorms, one after each part",
             _count(norms=1),
         ),
-        Diagnosis(
+        Mistake(
             "half_norms",
             "a LayerNorm has 2D parameters: a scale and a shift",
             _count(norm_size=1),
         ),
-        Diagnosis(
+        Mistake(
             "no_embedding_norm",
             "the LayerNorm after the embeddings is missing: 2D more",
             _count(embedding_norm=False),
         ),
-        Diagnosis(
+        Mistake(
             "words_only",
             "places and segments have tables too, with a row of D numbers each",
             _count(tables=False),
         ),
-        Diagnosis(
+        Mistake(
             "three_maps",
             "attention has four maps: query, key, value, and the output that mixes the heads",
             _count(maps=3),
         ),
-        Diagnosis(
+        Mistake(
             "per_head",
             "the number of heads plays no part: they share the vector, and D × D stays D × D",
             _count(per_head=True),
         ),
-        Diagnosis(
+        Mistake(
             "feed_forward_assumed",
             "right only where F = 4D: use `feed_forward_size`",
             _count(expansion=4),
         ),
-        Diagnosis(
+        Mistake(
             "one_block",
             "only one block is counted: there are L of them",
             _count(all_blocks=False),
         ),
-        Diagnosis(
+        Mistake(
             "no_pooler",
             "the pooler is missing: a linear layer from D to D after the last block",
             _count(pooler=False),
         ),
-        Diagnosis(
+        Symptom(
             "other_count",
             "not the right number, and not one that is left when a single thing is forgotten: "
             "work out tables, one block and pooler apart, and compare each with the lesson's table",
-            when=another_count,
+            rules.another_count,
         ),
     ),
 )
@@ -662,7 +658,7 @@ BLOCK = Item(
     reference=_block(),
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=remaining(
+    diagnoses=flagged(
         _block,
         {
             "axis": "softmax runs over the queries: each row must sum to 1 over its keys, the "

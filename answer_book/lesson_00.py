@@ -1,18 +1,19 @@
 """Items of lesson 00: reading logits, padding, memory, a draw that can be repeated, a bad loop."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from course_utils.grading import compare
+from answer_book.bugs import flagged
 from course_utils.grading.calls import lesson_00 as calls
-from course_utils.grading.checks import Case, Diagnosis, Item, Trial
-from course_utils.grading.items.bugs import remaining
-from course_utils.grading.wire import Opaque, Plain, Tensor
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.rules import lesson_00 as rules
+from course_utils.grading.wire import Tensor
 
 # --- from logits to a class and a probability -------------------------------------------------
 
@@ -114,11 +115,6 @@ def predict_pair(logits: torch.Tensor) -> Any:
     return logits.softmax(dim=1).max(dim=1)
 
 
-def is_pair(trials: Sequence[Trial]) -> bool:
-    """Return True if what came is what ``tensor.max(dim=1)`` returns."""
-    return all(t.outcome.value == Opaque("max") for t in trials)
-
-
 UNSTABLE = (
     "right for small logits, nan for large ones: exp overflows. Subtract each row's maximum "
     "first, or let softmax do so"
@@ -136,49 +132,49 @@ PREDICT = Item(
     cases=predict_cases,
     reference=predict,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "logit",
             "the classes are right, but a logit is no probability: it may be negative or "
             "above 1. Exponentials first, divided by their sum",
             predict_logit,
         ),
-        Diagnosis(
+        Mistake(
             "sigmoid",
             "a sigmoid looks at one logit alone: with several classes the probabilities of a "
             "text share one sum. That is softmax",
             predict_sigmoid,
         ),
-        Diagnosis("wrong_axis", WRONG_AXIS, predict_columns),
-        Diagnosis("wrong_axis", WRONG_AXIS, predict_largest_of_column),
-        Diagnosis("wrong_axis", WRONG_AXIS, predict_best_text),
-        Diagnosis("unstable", UNSTABLE, predict_unstable),
-        Diagnosis("unstable", UNSTABLE, predict_unstable_beside),
-        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch),
-        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch_unstable),
-        Diagnosis("whole_batch", WHOLE_BATCH, predict_whole_batch_beside),
-        Diagnosis(
+        Mistake("wrong_axis", WRONG_AXIS, predict_columns),
+        Mistake("wrong_axis", WRONG_AXIS, predict_largest_of_column),
+        Mistake("wrong_axis", WRONG_AXIS, predict_best_text),
+        Mistake("unstable", UNSTABLE, predict_unstable),
+        Mistake("unstable", UNSTABLE, predict_unstable_beside),
+        Mistake("whole_batch", WHOLE_BATCH, predict_whole_batch),
+        Mistake("whole_batch", WHOLE_BATCH, predict_whole_batch_unstable),
+        Mistake("whole_batch", WHOLE_BATCH, predict_whole_batch_beside),
+        Mistake(
             "exchanged",
             "right, in the wrong order: classes first, then how sure",
             predict_exchanged,
         ),
-        Diagnosis(
+        Symptom(
             "exchanged",
             "this is what max(dim=1) returns, the largest values first: take it apart, and return "
             "the classes first, then how sure",
+            rules.is_pair,
             predict_pair,
-            is_pair,
         ),
-        Diagnosis(
+        Mistake(
             "whole_columns",
             "p[:, classes] names whole columns, shape (B, B): wanted is one number per row",
             predict_whole_columns,
         ),
-        Diagnosis(
+        Mistake(
             "two_classes",
             "right for two classes only: with more of them, take the place of the largest",
             predict_two_classes,
         ),
-        Diagnosis(
+        Mistake(
             "class_one",
             "the probability is always that of class 1: it should be that of the class predicted",
             predict_class_one,
@@ -279,37 +275,35 @@ POOL = Item(
     cases=pool_cases,
     reference=max_pool,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "no_mask",
             "padding is counted: its vectors are computed like all others, and mean nothing. "
             "The mask says where it is",
             pool_unmasked,
         ),
-        Diagnosis("zeros_win", ZEROS_WIN, pool_zeros),
-        Diagnosis("zeros_win", ZEROS_WIN, pool_zeros_in_place),
-        Diagnosis("not_low_enough", NOT_LOW, pool_not_low),
-        Diagnosis("not_low_enough", NOT_LOW, pool_thousand),
-        Diagnosis(
+        Mistake("zeros_win", ZEROS_WIN, pool_zeros),
+        Mistake("zeros_win", ZEROS_WIN, pool_zeros_in_place),
+        Mistake("not_low_enough", NOT_LOW, pool_not_low),
+        Mistake("not_low_enough", NOT_LOW, pool_thousand),
+        Mistake(
             "wrong_axis",
             "the largest of the D numbers of each token, shape (B, T): wanted is the largest "
             "over the tokens, dim 1",
             pool_over_numbers,
         ),
-        Diagnosis(
-            "inverted", "the mask is the wrong way round: 1 marks a real token", pool_inverted
-        ),
-        Diagnosis("mean", "this is the mean over the tokens: wanted is the largest", pool_mean),
-        Diagnosis(
+        Mistake("inverted", "the mask is the wrong way round: 1 marks a real token", pool_inverted),
+        Mistake("mean", "this is the mean over the tokens: wanted is the largest", pool_mean),
+        Mistake(
             "changed_input",
             "right, but `hidden` is changed in place, and whoever called you still needs it: "
             "masked_fill makes a copy",
             pool_in_place,
         ),
-        Diagnosis(
+        Symptom(
             "pair",
             "max(dim=1) returns two tensors, the values and their places: take .values",
+            rules.is_pair,
             pool_pair,
-            is_pair,
         ),
     ),
 )
@@ -379,64 +373,64 @@ MEMORY = Item(
     reference=_training_bytes(),
     call=calls.on_model,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "frozen_counted_full",
             "frozen weights are counted four times: they have no gradient and no averages, so "
             "they are held once",
             _training_bytes(frozen=4),
         ),
-        Diagnosis(
+        Mistake(
             "frozen_left_out",
             "frozen weights are left out: they are not trained, yet they are held, once",
             _training_bytes(frozen=0),
         ),
-        Diagnosis(
+        Mistake(
             "frozen_left_out",
             "frozen weights are left out, though they are held, once; and not every number has 4 "
             "bytes: p.element_size()",
             _training_bytes(frozen=0, size=lambda p: 4 * p.numel()),
         ),
-        Diagnosis(
+        Mistake(
             "frozen_counted_full",
             "frozen weights are counted four times, though they are only held once; and not every "
             "number has 4 bytes: p.element_size()",
             _training_bytes(frozen=4, size=lambda p: 4 * p.numel()),
         ),
-        Diagnosis("too_few_copies", FEW_COPIES, _training_bytes(trained=3)),
-        Diagnosis("too_few_copies", FEW_COPIES, _training_bytes(trained=2)),
-        Diagnosis(
+        Mistake("too_few_copies", FEW_COPIES, _training_bytes(trained=3)),
+        Mistake("too_few_copies", FEW_COPIES, _training_bytes(trained=2)),
+        Mistake(
             "weights_alone",
             "these are the weights alone: training also holds a gradient and two averages for "
             "each trained one",
             _training_bytes(trained=1),
         ),
-        Diagnosis(
+        Mistake(
             "no_biases",
             "the biases are missing: model.parameters() yields weights and biases",
             _training_bytes(of=matrices),
         ),
-        Diagnosis(
+        Mistake(
             "always_four_bytes",
             "right for 4-byte numbers only: p.element_size() says how many bytes each one has",
             _training_bytes(size=lambda p: 4 * p.numel()),
         ),
-        Diagnosis(
+        Mistake(
             "numbers",
             "these are numbers, and bytes are asked for: times p.element_size()",
             _training_bytes(size=lambda p: p.numel()),
         ),
-        Diagnosis(
+        Mistake(
             "arrays",
             "the arrays are counted, not the numbers in them: p.numel()",
             _training_bytes(size=lambda p: p.element_size()),
         ),
-        Diagnosis(
+        Mistake(
             "twice",
             "a layer that is used twice is counted twice: it is held once, and "
             "model.parameters() yields it once",
             _training_bytes(of=layer_by_layer),
         ),
-        Diagnosis("millions", "in millions: bytes are asked for", memory_millions),
+        Mistake("millions", "in millions: bytes are asked for", memory_millions),
     ),
 )
 
@@ -445,12 +439,16 @@ MEMORY = Item(
 
 
 def draw_cases(generator: np.random.Generator) -> list[Case]:
-    """Two and three classes, as many of one as of the other or not."""
+    """Two and three classes, as many of one as of the other or not; seeds, and some again."""
     cases = []
     for counts, per_class in (((30, 30), 5), ((60, 14), 4), ((20, 25, 30), 3)):
         labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
         name = f"{' + '.join(map(str, counts))} labels, {per_class} of each class"
-        cases.append(Case(name, {"labels": Tensor(labels, "int64"), "per_class": per_class}))
+        inputs = {"labels": Tensor(labels, "int64"), "per_class": per_class}
+        for seed in range(5):
+            cases.append(Case(f"{name}, seed {seed}", inputs | {"seed": seed, "state": 1}))
+        for seed in range(2):
+            cases.append(Case(f"{name}, seed {seed} again", inputs | {"seed": seed, "state": 2}))
     return cases
 
 
@@ -500,90 +498,8 @@ def draw_places(rows: torch.Tensor, n: int, generator: torch.Generator | None) -
     return torch.randperm(len(rows), generator=generator)[:n]
 
 
-def all_draws(trial: Trial) -> list[list[int]]:
-    """Return the rows that were drawn with each seed."""
-    rows = trial.outcome.value["rows"]
-    assert isinstance(rows, list)
-    return rows
-
-
-def class_counts(case: Case, rows: list[int]) -> list[int]:
-    """Return how many of the rows are of each class."""
-    labels = case.inputs["labels"].values
-    return np.bincount(labels[rows], minlength=labels.max() + 1).tolist()
-
-
-def good_draw(case: Case, expected: Plain, value: Any) -> bool:
-    """Return True if every draw is balanced, without repeats, repeatable and harmless."""
-    wanted = class_counts(case, expected["rows"][0])
-    return (
-        all(class_counts(case, rows) == wanted for rows in value["rows"])
-        and all(len(set(rows)) == len(rows) and min(rows) >= 0 for rows in value["rows"])
-        and value["again"] == value["rows"]
-        and value["undisturbed"] is True
-        and len({tuple(sorted(rows)) for rows in value["rows"]}) > len(value["rows"]) // 2
-    )
-
-
-def not_rows(trials: Sequence[Trial]) -> bool:
-    """Return True if a number is none of a row."""
-    return any(
-        not set(rows) <= set(range(len(t.case.inputs["labels"].values)))
-        for t in trials
-        for rows in all_draws(t)
-    )
-
-
 def draw_from_one(labels: torch.Tensor, per_class: int, seed: int) -> torch.Tensor:
     return _draw(own_generator)(labels, per_class, seed) + len(labels)
-
-
-def never_repeats(trials: Sequence[Trial]) -> bool:
-    """Return True if the same seed gave other rows the second time."""
-    return any(t.outcome.value["again"] != t.outcome.value["rows"] for t in trials)
-
-
-def disturbs(trials: Sequence[Trial]) -> bool:
-    """Return True if a global generator moved."""
-    return any(t.outcome.value["undisturbed"] is not True for t in trials)
-
-
-def ignores_seed(trials: Sequence[Trial]) -> bool:
-    """Return True if all seeds gave the same rows."""
-    return all(len({tuple(sorted(rows)) for rows in all_draws(t)}) == 1 for t in trials)
-
-
-def of_wrong_size(trials: Sequence[Trial]) -> bool:
-    """Return True if no draw has ``per_class`` rows of each class in total."""
-    return all(
-        len(rows) != len(right)
-        for t in trials
-        for rows, right in zip(
-            all_draws(t), all_draws(Trial(t.case, t.expected, t.expected)), strict=True
-        )
-    )
-
-
-def are_places(trials: Sequence[Trial]) -> bool:
-    """Return True if each third or half of every draw lies within the size of its class."""
-    for t in trials:
-        labels = t.case.inputs["labels"].values
-        n = t.case.inputs["per_class"]
-        for c, size in enumerate(np.bincount(labels)):
-            parts = [rows[c * n : (c + 1) * n] for rows in all_draws(t)]
-            if any(row >= size for part in parts for row in part):
-                return False
-    return True
-
-
-def has_repeats(trials: Sequence[Trial]) -> bool:
-    """Return True if a row was drawn twice."""
-    return any(len(set(rows)) < len(rows) for t in trials for rows in all_draws(t))
-
-
-def is_unbalanced(trials: Sequence[Trial]) -> bool:
-    """Return True if the classes are not equally frequent in a draw."""
-    return any(len(set(class_counts(t.case, rows))) > 1 for t in trials for rows in all_draws(t))
 
 
 SAME_ROWS = (
@@ -599,61 +515,62 @@ DRAW = Item(
     points=3,
     cases=draw_cases,
     reference=_draw(own_generator),
-    call=calls.repeated_draws,
-    agree=good_draw,
+    call=calls.draw,
+    agree=rules.good_draw,
+    together=rules.repeats_and_varies,
+    apart=True,
     diagnoses=(
-        Diagnosis(
-            "not_rows",
-            "row numbers are wanted, from 0 to N - 1",
-            draw_from_one,
-            not_rows,
+        Symptom(
+            "not_rows", "row numbers are wanted, from 0 to N - 1", rules.not_rows, draw_from_one
         ),
-        Diagnosis(
+        Symptom(
             "not_repeatable",
             "the same seed gives other rows the second time: the rows come from the global "
             "generator, which everybody moves. Make one of your own from the seed",
+            rules.never_repeats,
             _draw(lambda seed: None),
-            never_repeats,
         ),
-        Diagnosis(
+        Symptom(
             "disturbs",
             "a global random generator was moved, or seeded: all random numbers after your call "
             "are other ones now. Make a generator of your own",
+            rules.disturbs,
             _draw(seed_globally),
-            disturbs,
         ),
-        Diagnosis("seed_ignored", SAME_ROWS, _draw(lambda seed: own_generator(0)), ignores_seed),
-        Diagnosis(
+        Symptom(
+            "seed_ignored", SAME_ROWS, rules.ignores_seed, _draw(lambda seed: own_generator(0))
+        ),
+        Symptom(
             "seed_ignored",
             SAME_ROWS,
+            rules.ignores_seed,
             _draw(own_generator, lambda rows, n, g: rows[:n]),
-            ignores_seed,
         ),
-        Diagnosis(
+        Symptom(
             "wrong_number",
             "another number of rows is wanted: per_class of *each* class",
+            rules.of_wrong_size,
             draw_too_few,
-            of_wrong_size,
         ),
-        Diagnosis(
+        Symptom(
             "places",
             "these are places within a class, not rows of `labels`: the shuffled places still "
             "have to pick from the rows of their class",
+            rules.are_places,
             _draw(own_generator, draw_places),
-            are_places,
         ),
-        Diagnosis(
+        Symptom(
             "repeats",
             "a row is drawn more than once: shuffle and take the first ones (randperm), rather "
             "than throwing a die for each (randint)",
+            rules.has_repeats,
             _draw(own_generator, draw_with_repeats),
-            has_repeats,
         ),
-        Diagnosis(
+        Symptom(
             "unbalanced",
             "the classes come in other numbers: draw from each class separately",
+            rules.is_unbalanced,
             draw_from_all,
-            is_unbalanced,
         ),
     ),
 )
@@ -696,25 +613,6 @@ def _logits(
     return logits_of
 
 
-def bugs_left(trials: Sequence[Trial]) -> set[str]:
-    """Return which bugs the spied-on model has seen, and whether rows are out of place."""
-    found = set()
-    for t in trials:
-        right, value = t.expected.value, t.outcome.value
-        assert isinstance(right, dict)
-        assert isinstance(value, dict)
-        found |= {bug for bug in ("training", "unmasked") if value[bug]}
-        names, came = (np.asarray(v["logits"].values)[:, 2] for v in (right, value))
-        if len(names) == len(came) and not np.array_equal(names, came):
-            found.add("unordered")
-    return found
-
-
-def same_logits(case: Case, expected: Plain, value: Any) -> bool:
-    """Return True if the logits are right; how the model was called is for the diagnosis."""
-    return compare.same(expected["logits"], value["logits"], 1e-4, 1e-5)
-
-
 REMAINING = {
     "training": "the model is asked while in training mode, where dropout switches off parts of "
     "it at random: model.eval() first",
@@ -725,25 +623,8 @@ REMAINING = {
 }
 
 
-def leaves(name: str) -> Callable[[Sequence[Trial]], bool]:
-    """Return a predicate that is True where exactly the bugs of this diagnosis are left.
-
-    Equal numbers would not do: with dropout on, a repaired loop may draw others.
-    """
-    names = set(REMAINING) if name == "untouched" else set(name.split("_and_"))
-    return lambda trials: bugs_left(trials) == names
-
-
 def logits_stacked(model: nn.Module, rows: list[list[int]], batch_size: int) -> torch.Tensor:
     return torch.stack([_logits()(model, [row], 1) for row in rows])
-
-
-def of_wrong_shape(trials: Sequence[Trial]) -> bool:
-    """Return True if the logits are not of shape (N, C)."""
-    return any(
-        t.outcome.value["logits"].values.shape != t.expected.value["logits"].values.shape
-        for t in trials
-    )
 
 
 HUNT = Item(
@@ -756,16 +637,20 @@ HUNT = Item(
     cases=logits_cases,
     reference=_logits(),
     call=calls.spied,
-    agree=same_logits,
+    agree=rules.same_logits,
     diagnoses=(
-        Diagnosis(
+        Symptom(
             "wrong_shape",
             "one row of logits is wanted for each row, shape (N, C): join the batches with "
             "torch.cat, and lose none",
+            rules.of_wrong_shape,
             logits_stacked,
-            of_wrong_shape,
         ),
-        *(replace(d, when=leaves(d.name)) for d in remaining(_logits, REMAINING)),
+        # equal numbers would not do: a repaired loop may draw other ones
+        *(
+            Symptom(d.name, d.message, partial(rules.leaves, d.name), *d.wrong)
+            for d in flagged(_logits, REMAINING)
+        ),
     ),
 )
 

@@ -1,15 +1,16 @@
 """Items of lesson 07: weights, focal loss, sampling, thresholds, priors; and a broken report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from course_utils.grading import compare
-from course_utils.grading.calls import attempt, function
-from course_utils.grading.checks import Case, Diagnosis, Item, Trial
-from course_utils.grading.items.bugs import remaining
-from course_utils.grading.items.lesson_01 import sigmoid
+from answer_book.bugs import flagged
+from answer_book.lesson_01 import sigmoid
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.rules import lesson_07 as rules
 from course_utils.grading.wire import Plain
 
 # --- class weights ----------------------------------------------------------------------------
@@ -68,18 +69,6 @@ def weights_frequency(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(labels, minlength=num_classes) / len(labels)
 
 
-def on_ordinary_cases(variant: Any) -> Callable[[Sequence[Trial]], bool]:
-    """Return a predicate: the answers are this variant's wherever no exception is due."""
-
-    def when(trials: Sequence[Trial]) -> bool:
-        ordinary = [trial for trial in trials if trial.expected.failure is None]
-        wanted = [attempt(function, variant, trial.case.inputs).value for trial in ordinary]
-        got = [trial.outcome.value for trial in ordinary]
-        return all(compare.same(a, b) for a, b in zip(wanted, got, strict=True))
-
-    return when
-
-
 WEIGHTS = Item(
     name="07.class_weights",
     title="Weights that let every class count the same",
@@ -90,45 +79,45 @@ WEIGHTS = Item(
     cases=weight_cases,
     reference=class_weights,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "empty_class",
             "right, except that a class without rows must raise a ValueError: no weight makes up "
             "for rows that are not there",
             weights_unguarded,
-            on_ordinary_cases(class_weights),
+            ordinary=True,
         ),
-        Diagnosis(
+        Mistake(
             "missing_classes",
             "too large by a factor of C: each class is to get N / C of the total weight, not N",
             weights_without_classes,
-            on_ordinary_cases(weights_without_classes),
+            ordinary=True,
         ),
-        Diagnosis(
+        Mistake(
             "not_normalised",
             "the ratios are right, but one over the count makes every weight tiny: the average "
             "over the rows must be 1, or the weights also act as a smaller learning rate",
             weights_inverse,
-            on_ordinary_cases(weights_inverse),
+            ordinary=True,
         ),
-        Diagnosis(
+        Mistake(
             "sum_to_one",
             "the ratios are right, but these weights sum to 1 over the classes; their average over "
             "the rows is to be 1",
             weights_sum_to_one,
-            on_ordinary_cases(weights_sum_to_one),
+            ordinary=True,
         ),
-        Diagnosis(
+        Mistake(
             "commonest_one",
             "the ratios are right, but here the commonest class has weight 1, so the average over "
             "the rows is above 1: that acts as a larger learning rate",
             weights_commonest_one,
-            on_ordinary_cases(weights_commonest_one),
+            ordinary=True,
         ),
-        Diagnosis(
+        Mistake(
             "upside_down",
             "these are the shares of the classes: the common one counts most. Rare is to be heavy",
             weights_frequency,
-            on_ordinary_cases(weights_frequency),
+            ordinary=True,
         ),
     ),
 )
@@ -206,19 +195,6 @@ def focal_unstable(logits: np.ndarray, labels: np.ndarray, gamma: float) -> np.n
     return sign * (gamma * p * (1 - p) ** gamma * np.log(p) - (1 - p) ** (gamma + 1)) / len(logits)
 
 
-def right_but_for_large(trials: Sequence[Trial]) -> bool:
-    """Tell whether all is right, except where logits are large and the result is not finite."""
-    wrong = []
-    for trial in trials:
-        if not compare.same(trial.expected.value, trial.outcome.value):
-            wrong.append(trial)
-    return bool(wrong) and all(
-        np.abs(trial.case.inputs["logits"]).max() > 100
-        and not np.isfinite(trial.outcome.value).all()
-        for trial in wrong
-    )
-
-
 FOCAL = Item(
     name="07.focal_gradient",
     title="The gradient of the focal loss",
@@ -229,50 +205,50 @@ FOCAL = Item(
     cases=focal_cases,
     reference=focal_gradient,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "missing_mean",
             "too large by a factor of B: the loss is a mean over the batch, not a sum",
             focal_sum,
         ),
-        Diagnosis(
+        Mistake(
             "wrong_sign",
             "the sign is the wrong way round: following this gradient downhill climbs the loss",
             focal_uphill,
         ),
-        Diagnosis(
+        Mistake(
             "factor_constant",
             "(1 - p)^gamma is treated as a constant, but p depends on the logit there too: "
             "the product rule gives a second term",
             focal_constant_factor,
         ),
-        Diagnosis(
+        Mistake(
             "positive_only",
             "p is the probability of class 1 in every row: it must be that of the row's true class",
             focal_positive_only,
         ),
-        Diagnosis(
+        Mistake(
             "unsigned",
             "right for label 1, wrong sign for label 0: there the true class gains when the logit "
             "falls",
             focal_unsigned,
         ),
-        Diagnosis(
+        Mistake(
             "gamma_ignored",
             "this is the gradient of the cross-entropy: gamma does not occur in it",
             focal_plain,
         ),
-        Diagnosis(
+        Mistake(
             "one_term_sign",
             "one of the two terms has the wrong sign: the derivative of (1 - p)^gamma by p is "
             "negative, and log p is negative too",
             focal_second_term_sign,
         ),
-        Diagnosis(
+        Symptom(
             "unstable",
             "right for small logits, nan for large ones: compute log p from the logit as "
             "-logaddexp(0, -z), not as the logarithm of a p that may be 0",
+            rules.right_but_for_large,
             focal_unstable,
-            right_but_for_large,
         ),
     ),
 )
@@ -355,60 +331,6 @@ def fold_unchanged(labels: np.ndarray, train: np.ndarray, seed: int) -> np.ndarr
     return train.copy()
 
 
-def row_numbers(value: Plain) -> np.ndarray:
-    """Return an answer as whole numbers of shape (K,), K at least 1.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
-    rows = np.asarray(value)
-    if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(rows) == 0:
-        raise ValueError("not row numbers")
-    return rows
-
-
-def fold_faults(inputs: dict[str, Plain], value: Plain) -> list[str]:
-    """Return all that is wrong with an over-sampled fold; empty if nothing is."""
-    labels, train, rows = inputs["labels"], inputs["train"], row_numbers(value)
-    if not np.isin(rows, train).all():
-        inside = len(rows) and rows.min() >= 0 and rows.max() < len(train)
-        if inside and not fold_faults(inputs, train[rows]):
-            return ["positions"]
-        return ["leak"]
-    sizes = np.bincount(labels[rows], minlength=labels.max() + 1)
-    before = np.bincount(labels[train], minlength=labels.max() + 1)
-    times = np.bincount(rows, minlength=len(labels))
-    faults = []
-    if len(rows) < len(train) and (sizes == before.min()).all():
-        faults.append("undersampled")
-    if np.array_equal(np.sort(rows), np.sort(train)) and len(set(before.tolist())) > 1:
-        faults.append("unchanged")
-    if (times[train] == 0).any():
-        faults.append("lost_rows")
-    if (sizes != before.max()).any():
-        faults.append("not_balanced")
-    if any(np.ptp(times[train[labels[train] == name]]) > 1 for name in np.unique(labels[train])):
-        faults.append("uneven")
-    return faults
-
-
-def fold_agrees(case: Case, expected: Plain, value: Plain) -> bool:
-    """Accept every draw that keeps the rules."""
-    return not fold_faults(case.inputs, value)
-
-
-def first_fault(name: str) -> Callable[[Sequence[Trial]], bool]:
-    """Return a predicate: in the first case that has a fault, this one comes first."""
-
-    def when(trials: Sequence[Trial]) -> bool:
-        found = [fold_faults(trial.case.inputs, trial.outcome.value) for trial in trials]
-        return next(faults[0] for faults in found if faults) == name
-
-    return when
-
-
 FOLD = Item(
     name="07.oversample_fold",
     title="Over-sampling, inside the training fold only",
@@ -418,9 +340,9 @@ FOLD = Item(
     points=2,
     cases=fold_cases,
     reference=oversample_fold,
-    agree=fold_agrees,
+    agree=rules.fold_agrees,
     diagnoses=tuple(
-        Diagnosis(name, message, variant, first_fault(name))
+        Symptom(name, message, partial(rules.first_fault, name), variant)
         for name, message, variant in (
             (
                 "leak",
@@ -551,46 +473,46 @@ THRESHOLD = Item(
     cases=threshold_cases,
     reference=_threshold(),
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "chosen_on_test",
             "the threshold was chosen on the test rows: it fits their accidents, and the F1 you "
             "report is too high",
             _threshold(on="test"),
         ),
-        Diagnosis(
+        Mistake(
             "reported_on_validation",
             "the threshold is right, but the F1 is that of the rows it was chosen on: report the "
             "test rows",
             _threshold(report="validation"),
         ),
-        Diagnosis(
+        Mistake(
             "one_half",
             "the threshold is one half whatever the data say: try every probability that occurs",
             _threshold(grid=np.array([0.5])),
         ),
-        Diagnosis(
+        Mistake(
             "strict",
             "a row whose probability equals the threshold is flagged too: >=, not >",
             _threshold(strict=True),
         ),
-        Diagnosis(
+        Mistake(
             "accuracy",
             "this threshold maximises accuracy, which for a rare class means flagging hardly "
             "anything: maximise F1",
             _threshold(accuracy_at),
         ),
-        Diagnosis(
+        Mistake(
             "youden",
             "this threshold maximises recall minus the share of common rows flagged (Youden's J), "
             "which minds false alarms too little when common rows are many: maximise F1",
             _threshold(youden_at),
         ),
-        Diagnosis(
+        Mistake(
             "largest",
             "of several equally good thresholds the smallest is asked for; you took the largest",
             _threshold(largest=True),
         ),
-        Diagnosis(
+        Mistake(
             "coarse_grid",
             "a grid of tenths steps over the best threshold: try every probability that occurs "
             "in the validation part",
@@ -682,41 +604,41 @@ PRIOR = Item(
     cases=prior_cases,
     reference=correct_prior,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "swapped",
             "the two shares are exchanged: a class that training showed too often must become "
             "less probable, not more",
             prior_swapped,
         ),
-        Diagnosis(
+        Mistake(
             "not_divided",
             "the probabilities of the two classes no longer add up to 1: weigh both classes, then "
             "divide by the sum",
             prior_scaled,
         ),
-        Diagnosis(
+        Mistake(
             "rare_only",
             "the rare class is weighed by real share over training share, the common class not: "
             "its share changed too, from 1 - share_trained to 1 - share_real",
             prior_rare_only,
         ),
-        Diagnosis(
+        Mistake(
             "assumes_half",
             "right if training was balanced to one half, but `share_trained` may be anything",
             prior_assumes_half,
         ),
-        Diagnosis(
+        Mistake(
             "odds",
             "these are odds, not probabilities: with odds o the probability is o / (1 + o)",
             prior_odds,
         ),
-        Diagnosis(
+        Mistake(
             "unstable",
             "right, except that a probability of 1 becomes nan: its odds are infinite. Weigh p and "
             "1 - p instead of dividing one by the other",
             prior_unstable,
         ),
-        Diagnosis(
+        Mistake(
             "shifted",
             "the difference of the shares is subtracted, but probabilities do not shift: odds "
             "are multiplied",
@@ -803,8 +725,8 @@ REPORT = Item(
     rtol=1e-4,
     atol=1e-5,
     diagnoses=(
-        *remaining(_report, REMAINING),
-        Diagnosis(
+        *flagged(_report, REMAINING),
+        Mistake(
             "statistics_of_copies",
             "nearly right: mean and deviation are taken after rare rows were repeated, which pulls "
             "them towards the rare class. Take them from the training rows, each counted once",

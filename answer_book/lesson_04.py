@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from course_utils.grading.checks import Case, Diagnosis, Item
-from course_utils.grading.items.bugs import remaining
+from answer_book.bugs import flagged
+from course_utils.grading.checks import Case
+from course_utils.grading.items import Item, Mistake
 from course_utils.grading.wire import Tensor
 
 IGNORED = -100  # the label of a position that is not asked
@@ -81,69 +82,69 @@ HIDE = Item(
     cases=hide_cases,
     reference=hide_tokens,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "special_asked",
             "special tokens are asked too: [CLS], [SEP] and padding carry no language, and "
             "answering them is easy marks",
             _hider(spares_special=False),
         ),
-        Diagnosis(
+        Mistake(
             "everything_asked",
             "every position has its token as label: a position that is not asked gets -100, or "
             "the model is paid for copying what it sees",
             _hider(ask=lambda chosen, fate: np.ones_like(chosen)),
         ),
-        Diagnosis(
+        Mistake(
             "label_of_disguise",
             "the labels are taken after the tokens were disguised: the right answer would be "
             "[MASK]. Take them from the original",
             hide_label_of_shown,
         ),
-        Diagnosis(
+        Mistake(
             "kept_not_asked",
             "the chosen tokens that stay as they are must be asked as well: that is what they "
             "were chosen for",
             _hider(ask=lambda chosen, fate: chosen & (fate < 0.9)),
         ),
-        Diagnosis(
+        Mistake(
             "only_masks_asked",
             "only the positions that show [MASK] are asked: strangers and kept tokens are "
             "questions too",
             _hider(ask=lambda chosen, fate: chosen & (fate < 0.8)),
         ),
-        Diagnosis(
+        Mistake(
             "always_mask",
             "every chosen token becomes [MASK]: one in ten is to become a stranger, and one in "
             "ten to stay",
             _hider(edges=(1.0, 1.0)),
         ),
-        Diagnosis(
+        Mistake(
             "none_kept",
             "no chosen token stays as it is: from a fate of 0.9 on it should",
             _hider(edges=(0.8, 1.0)),
         ),
-        Diagnosis(
+        Mistake(
             "no_strangers",
             "no chosen token becomes a stranger: with a fate from 0.8 to below 0.9 it should",
             _hider(edges=(0.8, 0.8)),
         ),
-        Diagnosis(
+        Mistake(
             "only_masks",
             "only [MASK] is shown and asked: the chosen tokens that become a stranger or stay as "
             "they are are questions too",
             _hider(ask=lambda chosen, fate: chosen & (fate < 0.8), edges=(0.8, 0.8)),
         ),
-        Diagnosis(
+        Mistake(
             "all_disguised",
             "tokens that were not chosen are disguised too: `fate` decides only about the chosen",
             _hider(everywhere=True),
         ),
-        Diagnosis(
+        Mistake(
             "upside_down",
             "the labels are upside down: -100 belongs where nothing is asked",
             _hider(ask=lambda chosen, fate: ~chosen),
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but `input_ids` is changed in place, and the next epoch needs the text again: "
             "work on a copy",
@@ -230,45 +231,45 @@ NEXT = Item(
     cases=next_cases,
     reference=next_labels,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "not_shifted",
             "the label at a position is the token that stands there, which the model can see: it "
             "would learn to copy. Move the text by one",
             next_unshifted,
         ),
-        Diagnosis(
+        Mistake(
             "backwards",
             "moved the wrong way: this asks for the token before, which the model has already seen",
             next_backwards,
         ),
-        Diagnosis(
+        Mistake(
             "wraps_around",
             "np.roll puts the first token after the last one, and padding is asked for as well: "
             "both are -100",
             next_wraps_and_pads,
         ),
-        Diagnosis(
+        Mistake(
             "wraps_around",
             "the last position asks for the first token: nothing follows it, so its label is -100",
             next_wraps,
         ),
-        Diagnosis(
+        Mistake(
             "padding_asked",
             "moved rightly, but padding is asked for: a label is -100 where padding follows",
             next_padding_asked,
         ),
-        Diagnosis(
+        Mistake(
             "one_padding_asked",
             "after [SEP], one padding token is still asked for: look at the mask of the token that "
             "follows, not at that of the position itself",
             next_one_padding,
         ),
-        Diagnosis(
+        Mistake(
             "shorter",
             "right, but one column short: give the last position a label too, -100",
             next_shorter,
         ),
-        Diagnosis(
+        Mistake(
             "end_forgotten",
             "[SEP] is never asked for: then the model never learns to stop",
             next_end_forgotten,
@@ -383,53 +384,53 @@ PERPLEXITY = Item(
     cases=perplexity_cases,
     reference=perplexity,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "mean_of_batches",
             "a mean over batches: a question in a small batch counts more than one in a large "
             "batch, and a batch without questions gives nan. Sum over all, then divide once",
             perplexity_of_batches,
         ),
-        Diagnosis(
+        Mistake(
             "mean_of_batches",
             "a mean over batches: a question in a small batch counts more than one in a large "
             "batch. Sum over all, then divide once",
             perplexity_of_batches_with_questions,
         ),
-        Diagnosis(
+        Mistake(
             "mean_of_perplexities",
             "perplexities are averaged: average the losses over all questions, and take exp at "
             "the very end",
             perplexity_averaged,
         ),
-        Diagnosis(
+        Mistake(
             "mean_of_perplexities",
             "perplexities are averaged, weighted by questions: average the losses instead, and "
             "take exp at the very end",
             perplexity_averaged_by_tokens,
         ),
-        Diagnosis(
+        Mistake(
             "ignored_counted",
             "positions with label -100 are counted: NumPy takes -100 as an index from the end, "
             "and says nothing",
             perplexity_counts_ignored,
         ),
-        Diagnosis(
+        Mistake(
             "divided_by_positions",
             "divided by the number of positions: only the questions count, labels other than -100",
             perplexity_divides_by_positions,
         ),
-        Diagnosis(
+        Mistake(
             "no_exp",
             "this is the mean loss: perplexity is its exponential",
             perplexity_is_the_loss,
         ),
-        Diagnosis(
+        Mistake(
             "base_two",
             "2 to the power of a loss in natural logarithms: the base must be that of the "
             "logarithm, e",
             perplexity_base_two,
         ),
-        Diagnosis(
+        Mistake(
             "unstable",
             "right for small logits, not a number for large ones: subtract each row's maximum "
             "before exp",
@@ -546,57 +547,57 @@ CHANCES = Item(
     cases=chances_cases,
     reference=chances,
     diagnoses=(
-        Diagnosis(
+        Mistake(
             "multiplied",
             "the logits are multiplied by the temperature: divided by it, a low temperature makes "
             "the likely likelier",
             chances_warm,
         ),
-        Diagnosis(
+        Mistake(
             "divided_late",
             "probabilities are divided by the temperature, and no longer sum to 1: divide the "
             "logits, before softmax",
             chances_divided,
         ),
-        Diagnosis(
+        Mistake(
             "no_temperature",
             "the temperature changes nothing: divide the logits by it before softmax (dividing "
             "probabilities and making them sum to 1 again undoes itself)",
             chances_no_temperature,
         ),
-        Diagnosis(
+        Mistake(
             "no_top_k",
             "every token that is not banned may still be drawn: only the best k may",
             chances_all,
         ),
-        Diagnosis(
+        Mistake(
             "ban_too_late",
             "a banned token uses up one of the k places: ban first, then take the best k",
             chances_ban_late,
         ),
-        Diagnosis(
+        Mistake(
             "not_banned",
             "the banned tokens can be drawn",
             chances_not_banned,
         ),
-        Diagnosis(
+        Mistake(
             "does_not_sum_to_one",
             "the chances of the tokens that were dropped are missing, and the rest does not sum to "
             "1: drop before softmax",
             chances_no_sum,
         ),
-        Diagnosis(
+        Mistake(
             "zero_is_not_never",
             "a logit of 0 is not 'never': it is an ordinary score. Use minus infinity",
             chances_zero_logit,
         ),
-        Diagnosis(
+        Mistake(
             "unstable",
             "right, except for large logits or a low temperature, where exp overflows: subtract "
             "the maximum first",
             chances_unstable,
         ),
-        Diagnosis(
+        Mistake(
             "changed_input",
             "right, but `logits` is changed in place: work on a copy",
             chances_in_place,
@@ -661,7 +662,7 @@ LOSS = Item(
     reference=_loss(),
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=remaining(_loss, LEFT),
+    diagnoses=flagged(_loss, LEFT),
 )
 
 ITEMS = (HIDE, NEXT, PERPLEXITY, CHANCES, LOSS)

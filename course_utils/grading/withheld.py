@@ -1,0 +1,88 @@
+"""Withhold what an item re-implements: while an answer runs, the library's own solution raises.
+
+Where an exercise asks for a function that the library has, calling that one is no answer. So the
+code of such a function is exchanged for one that raises, which reaches every name it was imported
+under. A module that was not imported yet is replaced by one that hands nothing out. Both are
+undone afterwards: next to an answer, comparing it with the library is welcome.
+
+What runs beside student code can be undone by student code. `sources` looks for the same calls
+in the text of a submission, from outside.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from types import FunctionType, ModuleType
+from typing import Any, NoReturn
+
+LIBRARY_CALLED = "LibraryCalled"  # the name of its type, as outcomes hold it
+
+
+class LibraryCalled(Exception):
+    """An answer called what it is to re-implement."""
+
+
+def refuse(name: str) -> NoReturn:
+    """Raise `LibraryCalled`."""
+    raise LibraryCalled(f"this calls the library's own {name}")
+
+
+class Closed(ModuleType):
+    """A module that hands nothing out."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        refuse(f"{self.__name__}.{name}")
+
+
+@contextlib.contextmanager
+def withhold(names: Sequence[str]) -> Iterator[None]:
+    """Within it, calling one of these functions or classes raises `LibraryCalled`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Such as ``"course_utils.metrics.mcnemar"``.
+
+    Examples
+    --------
+    >>> from textwrap import dedent as an_alias
+    >>> with withhold(["textwrap.dedent"]):
+    ...     an_alias(" x")
+    Traceback (most recent call last):
+        ...
+    course_utils.grading.withheld.LibraryCalled: this calls the library's own textwrap.dedent
+    >>> an_alias(" x")
+    'x'
+    """
+    with contextlib.ExitStack() as undo:
+        for name in names:
+            module, _, attribute = name.rpartition(".")
+            if module not in sys.modules:
+                sys.modules[module] = Closed(module)
+                undo.callback(sys.modules.pop, module, None)
+            elif not isinstance(sys.modules[module], Closed):
+                _exchange(sys.modules[module], attribute, name, undo)
+        yield
+
+
+def _exchange(module: Any, attribute: str, name: str, undo: contextlib.ExitStack) -> None:
+    """Exchange the code of a function or of a class's initialiser, or what is not Python itself."""
+    found = getattr(module, attribute)
+    function = found.__init__ if isinstance(found, type) else found
+    if isinstance(function, FunctionType):
+        undo.callback(setattr, function, "__code__", function.__code__)
+        function.__code__ = _refusing(name, len(function.__code__.co_freevars))
+    else:
+        undo.callback(setattr, module, attribute, found)
+        setattr(module, attribute, lambda *given, **named: refuse(name))
+
+
+def _refusing(name: str, cells: int) -> Any:
+    """Return code that refuses; Python wants as many free variables as the code it replaces has."""
+    free = [f"v{number}" for number in range(cells)]
+    lines = ["def outer():", *(f"    {v} = None" for v in free)]
+    lines += ["    def stopped(*given, **named):", *(f"        {v}" for v in free)]
+    lines += [f"        from {__name__} import refuse", f"        refuse({name!r})"]
+    space: dict[str, Any] = {}
+    exec("\n".join([*lines, "    return stopped"]), space)
+    return space["outer"]().__code__
