@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from answer_book.bugs import flagged
+from answer_book.bugs import remaining
+from answer_book.edits import edit
 from course_utils.grading.calls import lesson_01 as calls
 from course_utils.grading.checks import Case
 from course_utils.grading.items import Item, Mistake
@@ -39,32 +40,6 @@ def bce_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (sigmoid(logits) - labels) / len(logits)
 
 
-def bce_sum(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return sigmoid(logits) - labels
-
-
-def bce_sign(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (labels - sigmoid(logits)) / len(logits)
-
-
-def bce_no_sigmoid(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (logits - labels) / len(logits)
-
-
-def bce_by_probability(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    p = sigmoid(logits)
-    return (p - labels) / (p * (1 - p)) / len(logits)
-
-
-def bce_chain_twice(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    p = sigmoid(logits)
-    return (p - labels) * p * (1 - p) / len(logits)
-
-
-def bce_one_number(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (sigmoid(logits) - labels).mean()
-
-
 BCE = Item(
     name="01.bce_gradient",
     title="The gradient of binary cross-entropy",
@@ -78,34 +53,50 @@ BCE = Item(
         Mistake(
             "missing_mean",
             "too large by a factor of B: the loss is a mean over the batch, not a sum",
-            bce_sum,
+            edit(bce_gradient, " / len(logits)", ""),
         ),
         Mistake(
             "wrong_sign",
             "the sign is the wrong way round: following this gradient downhill climbs the loss",
-            bce_sign,
+            edit(bce_gradient, "sigmoid(logits) - labels", "labels - sigmoid(logits)"),
         ),
         Mistake(
             "no_sigmoid",
             "the labels are subtracted from the logits: a logit becomes a probability first",
-            bce_no_sigmoid,
+            edit(bce_gradient, "sigmoid(logits)", "logits"),
         ),
         Mistake(
             "by_probability",
             "this is the derivative by the probability p: one step of the chain rule, dp/dz, "
             "is missing",
-            bce_by_probability,
+            edit(
+                bce_gradient,
+                "/ len",
+                "/ (p * (1 - p)) / len",
+                "(sigmoid",
+                "((p := sigmoid",
+                "- labels",
+                ") - labels",
+            ),
         ),
         Mistake(
             "chain_twice",
             "one factor p(1 - p) too many: that of dp/dz has cancelled against the one in dL/dp",
-            bce_chain_twice,
+            edit(
+                bce_gradient,
+                "/ len",
+                "* p * (1 - p) / len",
+                "(sigmoid",
+                "((p := sigmoid",
+                "- labels",
+                ") - labels",
+            ),
         ),
         Mistake(
             "one_number",
             "one number for the whole batch: the gradient has an entry for every logit. "
             "Divide by B, do not average",
-            bce_one_number,
+            edit(bce_gradient, " / len(logits)", ".mean()"),
         ),
     ),
 )
@@ -138,40 +129,6 @@ def log_sum_exp(logits: np.ndarray) -> np.ndarray:
     return m + np.log(np.exp(logits - m[:, None]).sum(axis=1))
 
 
-def lse_naive(logits: np.ndarray) -> np.ndarray:
-    return np.log(np.exp(logits).sum(axis=1))
-
-
-def lse_global_maximum(logits: np.ndarray) -> np.ndarray:
-    m = logits.max()
-    return m + np.log(np.exp(logits - m).sum(axis=1))
-
-
-def lse_maximum_lost(logits: np.ndarray) -> np.ndarray:
-    return np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
-
-
-def lse_columns(logits: np.ndarray) -> np.ndarray:
-    m = logits.max(axis=0)
-    return m + np.log(np.exp(logits - m).sum(axis=0))
-
-
-def lse_kept_dimension(logits: np.ndarray) -> np.ndarray:
-    m = logits.max(axis=1, keepdims=True)
-    return m + np.log(np.exp(logits - m).sum(axis=1, keepdims=True))
-
-
-def lse_in_place(logits: np.ndarray) -> np.ndarray:
-    m = logits.max(axis=1)
-    logits -= m[:, None]
-    return m + np.log(np.exp(logits).sum(axis=1))
-
-
-def lse_mean(logits: np.ndarray) -> np.ndarray:
-    m = logits.max(axis=1)
-    return m + np.log(np.exp(logits - m[:, None]).mean(axis=1))
-
-
 LSE = Item(
     name="01.log_sum_exp",
     title="A logarithm of a sum that does not overflow",
@@ -186,36 +143,60 @@ LSE = Item(
             "unstable",
             "right for small logits, inf for large ones: exp overflows above about 709. "
             "Subtract each row's maximum first",
-            lse_naive,
+            edit(log_sum_exp, "m = logits.max(axis=1)", "m = np.zeros(len(logits))"),
         ),
         Mistake(
             "one_maximum",
             "one maximum for the whole array: a row far below it underflows to log(0). "
             "Every row needs its own",
-            lse_global_maximum,
+            edit(log_sum_exp, "max(axis=1)", "max()", "m[:, None]", "m"),
         ),
         Mistake(
             "maximum_lost",
             "the maximum is subtracted and never added back",
-            lse_maximum_lost,
+            edit(log_sum_exp, "return m + ", "return "),
         ),
         Mistake(
             "wrong_axis",
             "summed over the batch: there is one result for each row, over its classes (axis 1)",
-            lse_columns,
+            edit(
+                log_sum_exp,
+                "max(axis=1)",
+                "max(axis=0)",
+                "m[:, None]",
+                "m",
+                "sum(axis=1)",
+                "sum(axis=0)",
+            ),
         ),
         Mistake(
             "kept_dimension",
             "the numbers are right, the shape is (B, 1): drop the dimension that was summed",
-            lse_kept_dimension,
+            edit(
+                log_sum_exp,
+                "return m + ",
+                "return m[:, None] + ",
+                "sum(axis=1)",
+                "sum(axis=1, keepdims=True)",
+            ),
         ),
         Mistake(
             "changed_input",
             "right, but `logits` is changed in place, and whoever called you still needs it: "
             "write logits - m, not logits -= m",
-            lse_in_place,
+            edit(
+                log_sum_exp,
+                "    return",
+                "    logits -= m[:, None]\n    return",
+                "logits - m[:, None]",
+                "logits",
+            ),
         ),
-        Mistake("mean", "a mean is taken where the sum belongs: off by log C", lse_mean),
+        Mistake(
+            "mean",
+            "a mean is taken where the sum belongs: off by log C",
+            edit(log_sum_exp, "sum(axis", "mean(axis"),
+        ),
     ),
 )
 
@@ -247,47 +228,6 @@ def softmax_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (softmax(logits) - one_hot(logits, labels)) / len(logits)
 
 
-def softmax_sum(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return softmax(logits) - one_hot(logits, labels)
-
-
-def softmax_all_entries(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (softmax(logits) - one_hot(logits, labels)) / logits.size
-
-
-def softmax_columns(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (softmax(logits, axis=0) - one_hot(logits, labels)) / len(logits)
-
-
-def softmax_unstable(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits)
-    p = weights / weights.sum(axis=1, keepdims=True)
-    return (p - one_hot(logits, labels)) / len(logits)
-
-
-def softmax_off_by_one(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return softmax_gradient(logits, labels - 1)
-
-
-def softmax_no_label(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return softmax(logits) / len(logits)
-
-
-def softmax_sign(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return -softmax_gradient(logits, labels)
-
-
-def softmax_column_of_labels(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    p = softmax(logits)
-    p[:, labels] -= 1
-    return p / len(logits)
-
-
-def softmax_in_place(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    logits -= logits.max(axis=1, keepdims=True)
-    return softmax_gradient(logits, labels)
-
-
 SOFTMAX = Item(
     name="01.softmax_gradient",
     title="The gradient of softmax cross-entropy",
@@ -301,48 +241,59 @@ SOFTMAX = Item(
         Mistake(
             "missing_mean",
             "too large by a factor of B: the loss is a mean over the batch, not a sum",
-            softmax_sum,
+            edit(softmax_gradient, " / len(logits)", ""),
         ),
         Mistake(
             "mean_of_entries",
             "too small by a factor of C: the mean is over the B rows, not over all B × C entries",
-            softmax_all_entries,
+            edit(softmax_gradient, "len(logits)", "logits.size"),
         ),
         Mistake(
             "wrong_axis",
             "the softmax is taken over the batch: each row is one text, its classes are axis 1",
-            softmax_columns,
+            edit(softmax_gradient, "softmax(logits)", "softmax(logits, axis=0)"),
         ),
         Mistake(
             "unstable",
             "right for small logits, nan for large ones: subtract each row's maximum before exp",
-            softmax_unstable,
+            edit(
+                softmax_gradient, " - logits.max(axis=axis, keepdims=True)", "", within=(softmax,)
+            ),
         ),
         Mistake(
             "off_by_one",
             "the 1 is subtracted one class too early: labels count from 0",
-            softmax_off_by_one,
+            edit(softmax_gradient, "one_hot(logits, labels)", "one_hot(logits, labels - 1)"),
         ),
         Mistake(
             "no_label",
             "these are the probabilities alone: at the label's class 1 is still to be subtracted",
-            softmax_no_label,
+            edit(softmax_gradient, " - one_hot(logits, labels)", ""),
         ),
         Mistake(
             "wrong_sign",
             "the sign is the wrong way round: following this gradient downhill climbs the loss",
-            softmax_sign,
+            edit(softmax_gradient, "return (", "return -("),
         ),
         Mistake(
             "whole_columns",
             "p[:, labels] names whole columns: the 1 belongs to one entry of each row, "
             "p[range(B), labels]",
-            softmax_column_of_labels,
+            edit(
+                softmax_gradient,
+                "(logits.shape[1])[labels]",
+                "(logits.shape[1])[labels].max(axis=0)",
+                within=(one_hot,),
+            ),
         ),
         Mistake(
             "changed_input",
             "right, but `logits` is changed in place: work on a copy",
-            softmax_in_place,
+            edit(
+                softmax_gradient,
+                "    return (",
+                "    logits -= logits.max(axis=1, keepdims=True)\n    return (",
+            ),
         ),
     ),
 )
@@ -380,56 +331,6 @@ def finite_difference(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
     return gradient
 
 
-def difference_one_sided(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        step = np.zeros_like(x)
-        step[i] = epsilon
-        gradient[i] = (f(x + step) - f(x)) / epsilon
-    return gradient
-
-
-def difference_backward(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        step = np.zeros_like(x)
-        step[i] = epsilon
-        gradient[i] = (f(x) - f(x - step)) / epsilon
-    return gradient
-
-
-def difference_no_two(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    return 2 * finite_difference(f, x, epsilon)
-
-
-def difference_all_at_once(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    slope = (f(x + epsilon) - f(x - epsilon)) / (2 * epsilon)
-    return np.full_like(x, slope)
-
-
-def difference_first_axis(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    gradient = np.empty_like(x)
-    for i in range(len(x)):
-        step = np.zeros_like(x)
-        step[i] = epsilon
-        gradient[i] = (f(x + step) - f(x - step)) / (2 * epsilon)
-    return gradient
-
-
-def difference_not_undone(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    gradient = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        x[i] += epsilon
-        above = f(x)
-        x[i] -= 2 * epsilon
-        gradient[i] = (above - f(x)) / (2 * epsilon)
-    return gradient
-
-
-def difference_undivided(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
-    return 2 * epsilon * finite_difference(f, x, epsilon)
-
-
 DIFFERENCE = Item(
     name="01.finite_difference",
     title="A gradient without a derivation",
@@ -448,40 +349,40 @@ DIFFERENCE = Item(
             "one_sided",
             "a one-sided difference, wrong in the fifth digit: step both ways, and the error "
             "shrinks with epsilon squared",
-            difference_one_sided,
-        ),
-        Mistake(
-            "one_sided",
-            "a one-sided difference, wrong in the fifth digit: step both ways, and the error "
-            "shrinks with epsilon squared",
-            difference_backward,
+            edit(finite_difference, "f(x - step)", "f(x)", "(2 * epsilon)", "epsilon"),
+            edit(finite_difference, "f(x + step)", "f(x)", "(2 * epsilon)", "epsilon"),
         ),
         Mistake(
             "factor_two",
             "too large by a factor of 2: the two points are 2·epsilon apart",
-            difference_no_two,
+            edit(finite_difference, "/ (2 * epsilon)", "/ epsilon"),
         ),
         Mistake(
             "all_at_once",
             "all entries are moved at once: that is one slope in one direction. Move one entry "
             "at a time",
-            difference_all_at_once,
+            edit(finite_difference, "step[i] = epsilon", "step += epsilon"),
         ),
         Mistake(
             "first_axis",
             "right for vectors, wrong for a matrix: there x[i] is a whole row. Visit every entry "
             "(np.ndindex)",
-            difference_first_axis,
+            edit(finite_difference, "np.ndindex(x.shape)", "range(len(x))"),
         ),
         Mistake(
             "not_undone",
             "x is moved and not moved back, so later entries are taken at another point",
-            difference_not_undone,
+            edit(
+                finite_difference,
+                *("step = np.zeros_like(x)", "x[i] += epsilon\n        above = f(x)"),
+                *("step[i] = epsilon", "x[i] -= 2 * epsilon"),
+                *("f(x + step) - f(x - step)", "above - f(x)"),
+            ),
         ),
         Mistake(
             "undivided",
             "a difference is not yet a slope: divide by the distance, 2·epsilon",
-            difference_undivided,
+            edit(finite_difference, " / (2 * epsilon)", ""),
         ),
     ),
 )
@@ -547,77 +448,6 @@ class Value:
             node.push()
 
 
-class ValueOverwrites(Value):
-    def __mul__(self, other: Value) -> Value:
-        out = type(self)(self.data * other.data, (self, other))
-
-        def push() -> None:
-            self.grad = other.data * out.grad
-            other.grad = self.data * out.grad
-
-        out.push = push
-        return out
-
-
-class ValueSwapped(Value):
-    def __mul__(self, other: Value) -> Value:
-        out = type(self)(self.data * other.data, (self, other))
-
-        def push() -> None:
-            self.grad += self.data * out.grad
-            other.grad += other.data * out.grad
-
-        out.push = push
-        return out
-
-
-class ValueLocal(Value):
-    def __mul__(self, other: Value) -> Value:
-        out = type(self)(self.data * other.data, (self, other))
-
-        def push() -> None:
-            self.grad += other.data
-            other.grad += self.data
-
-        out.push = push
-        return out
-
-
-class ValueNoSeed(Value):
-    def backward(self) -> None:
-        for node in reversed(self.order()):
-            node.push()
-
-
-class ValueForwardOrder(Value):
-    def backward(self) -> None:
-        self.grad = 1.0
-        for node in self.order():
-            node.push()
-
-
-class ValueDepthFirst(Value):
-    def backward(self) -> None:
-        self.grad = 1.0
-        self.descend()
-
-    def descend(self) -> None:
-        self.push()
-        for parent in self.parents:
-            parent.descend()  # type: ignore[attr-defined]
-
-
-class ValueExponent(Value):
-    def exp(self) -> Value:
-        out = type(self)(math.exp(self.data), (self,))
-
-        def push() -> None:
-            self.grad += self.data * out.grad
-
-        out.push = push
-        return out
-
-
 def value_cases(generator: np.random.Generator) -> list[Case]:
     """Every expression once."""
     return [
@@ -645,40 +475,54 @@ VALUE = Item(
             "overwrites",
             "a gradient is overwritten where it should be added to: in a·a the same node "
             "receives two shares (+=, not =)",
-            ValueOverwrites,
+            edit(
+                Value,
+                *("self.grad += other.data", "self.grad = other.data"),
+                *("other.grad += self.data", "other.grad = self.data"),
+            ),
         ),
         Mistake(
             "swapped",
             "the factors are swapped: how fast a·b grows with a is b",
-            ValueSwapped,
+            edit(
+                Value,
+                "other.data * out.grad",
+                "self.data * out.grad",
+                "= self.data * out.grad",
+                "= other.data * out.grad",
+            ),
         ),
         Mistake(
             "local_only",
             "the local slope is passed on without multiplying by out.grad: the chain rule is "
             "a product",
-            ValueLocal,
+            edit(Value, "other.data * out.grad", "other.data", "self.data * out.grad", "self.data"),
         ),
         Mistake(
             "no_seed",
             "every gradient stays 0: backward must start from d(result)/d(result) = 1",
-            ValueNoSeed,
+            edit(Value, "        self.grad = 1.0\n", ""),
         ),
         Mistake(
             "forward_order",
             "the gradient does not get past the last operation: visit the nodes from the result "
             "back to the leaves (reversed), so that each has its gradient before it pushes",
-            ValueForwardOrder,
+            edit(Value, "reversed(self.order())", "self.order()"),
         ),
         Mistake(
             "counted_twice",
             "a node that is used twice pushes twice: visit each node once, after everything "
             "that uses it",
-            ValueDepthFirst,
+            edit(
+                Value,
+                "            if node not in found:\n                for",
+                "            if True:\n                for",
+            ),
         ),
         Mistake(
             "exp_slope",
             "the slope of exp is exp itself, which you have already computed: out.data",
-            ValueExponent,
+            edit(Value, "self.grad += out.data", "self.grad += self.data"),
         ),
     ),
 )
@@ -704,36 +548,23 @@ def train_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _train(forgets: bool = False, squashes: bool = False, broadcasts: bool = False) -> Any:
-    """Return the training loop with some of its three bugs."""
+def train(features: Any, labels: Any, lr: float, steps: int) -> tuple[Any, list[float]]:
+    """Return the weights after some steps, and the loss before each."""
+    import torch
 
-    def train(features: Any, labels: Any, lr: float, steps: int) -> tuple[Any, list[float]]:
-        import torch
+    w = torch.zeros(features.shape[1], 1, requires_grad=True)
+    losses = []
+    for _ in range(steps):
+        z = features @ w  # (B, 1)
+        y = labels[:, None]
+        loss = (torch.nn.functional.softplus(z) - y * z).mean()
+        loss.backward()
+        with torch.no_grad():
+            w -= lr * w.grad  # type: ignore[operator]
+        w.grad = None
+        losses.append(loss.item())
+    return w.detach()[:, 0], losses
 
-        w = torch.zeros(features.shape[1], 1, requires_grad=True)
-        losses = []
-        for _ in range(steps):
-            logits = features @ w  # (B, 1)
-            z = torch.sigmoid(logits) if squashes else logits
-            y = labels if broadcasts else labels[:, None]
-            loss = (torch.nn.functional.softplus(z) - y * z).mean()
-            loss.backward()
-            with torch.no_grad():
-                w -= lr * w.grad  # type: ignore[operator]
-            if not forgets:
-                w.grad = None
-            losses.append(loss.item())
-        return w.detach()[:, 0], losses
-
-    return train
-
-
-REMAINING = {
-    "forgets": "gradients pile up from step to step: they must be cleared after each update",
-    "squashes": "the sigmoid is applied twice: this loss wants logits, and squashes them itself",
-    "broadcasts": "a column (B, 1) meets a row (B,) and broadcasts to (B, B): every prediction is "
-    "compared with every label",
-}
 
 TRAIN = Item(
     name="01.train",
@@ -743,10 +574,27 @@ TRAIN = Item(
     minutes=20,
     points=3,
     cases=train_cases,
-    reference=_train(),
+    reference=train,
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=flagged(_train, REMAINING),
+    diagnoses=remaining(
+        train,
+        {
+            "forgets": (
+                "gradients pile up from step to step: they must be cleared after each update",
+                *("        w.grad = None\n", ""),
+            ),
+            "squashes": (
+                "the sigmoid is applied twice: this loss wants logits, and squashes them itself",
+                *("features @ w", "torch.sigmoid(features @ w)"),
+            ),
+            "broadcasts": (
+                "a column (B, 1) meets a row (B,) and broadcasts to (B, B): every prediction is "
+                "compared with every label",
+                *("labels[:, None]", "labels"),
+            ),
+        },
+    ),
 )
 
 ITEMS = (BCE, LSE, SOFTMAX, DIFFERENCE, VALUE, TRAIN)
