@@ -448,6 +448,13 @@ class Value:
             node.push()
 
 
+# Without an order: a node that is used twice pushes twice.
+DEPTH_FIRST = """        while waiting:
+            node = waiting.pop()
+            node.push()
+            waiting += reversed(node.parents)"""
+
+
 def value_cases(generator: np.random.Generator) -> list[Case]:
     """Every expression once."""
     return [
@@ -515,8 +522,8 @@ VALUE = Item(
             "that uses it",
             edit(
                 Value,
-                "            if node not in found:\n                for",
-                "            if True:\n                for",
+                *("for node in reversed(self.order()):", "waiting = [self]"),
+                *("            node.push()", DEPTH_FIRST),
             ),
         ),
         Mistake(
