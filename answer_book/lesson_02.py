@@ -120,6 +120,11 @@ CLEAN = Item(
     points=2,
     cases=clean_cases,
     reference=_clean(),
+    withheld=(
+        "course_utils.datasets.clean_text",
+        "course_utils.datasets.decode_entities",
+        "course_utils.datasets.mend_spaces",
+    ),
     diagnoses=(
         Mistake(
             "decoded_once",
@@ -294,6 +299,7 @@ HOLD_OUT = Item(
     agree=rules.good_hold_out,
     together=rules.repeats_and_varies,
     apart=True,
+    withheld=("course_utils.datasets.split", "course_utils.datasets.deal"),
     diagnoses=(
         Symptom(
             "not_rows",
@@ -599,6 +605,7 @@ COLLATE = Item(
     cases=collate_cases,
     reference=_collate(),
     observe=rules.with_label_type,
+    withheld=("course_utils.batching.collate",),
     diagnoses=(
         Mistake(
             "mask_from_ids",
@@ -731,6 +738,7 @@ BATCHES = Item(
     agree=rules.good_batches,
     together=rules.repeats_and_mixes,
     apart=True,
+    withheld=("course_utils.batching.BucketSampler",),
     diagnoses=(
         Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, batches_unseeded),
         Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, batches_same_seed),

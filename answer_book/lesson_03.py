@@ -61,6 +61,10 @@ ATTENTION = Item(
     points=3,
     cases=attention_cases,
     reference=attention,
+    withheld=(
+        "course_utils.transformer.attention",
+        "torch.nn.functional.scaled_dot_product_attention",
+    ),
     diagnoses=(
         Mistake(
             "no_scale",
@@ -223,6 +227,11 @@ HEADS = Item(
     points=3,
     cases=head_cases,
     reference=multi_head,
+    withheld=(
+        "course_utils.transformer.attention",
+        "course_utils.transformer.SelfAttention",
+        "torch.nn.functional.multi_head_attention_forward",
+    ),
     diagnoses=(
         Mistake(
             "both_transposes",
@@ -325,6 +334,7 @@ NORM = Item(
     points=2,
     cases=norm_cases,
     reference=layer_norm,
+    withheld=("course_utils.transformer.LayerNorm", "torch.nn.functional.layer_norm"),
     diagnoses=(
         Mistake(
             "sample_variance",
@@ -440,6 +450,7 @@ COUNT = Item(
     cases=count_cases,
     reference=bert_parameters,
     rtol=1e-9,
+    withheld=("course_utils.models.count_parameters",),
     diagnoses=(
         Mistake(
             "matrices_only",

@@ -81,6 +81,7 @@ HIDE = Item(
     points=3,
     cases=hide_cases,
     reference=hide_tokens,
+    withheld=("course_utils.pretraining.ask_hidden",),
     diagnoses=(
         Mistake(
             "special_asked",
@@ -230,6 +231,7 @@ NEXT = Item(
     points=2,
     cases=next_cases,
     reference=next_labels,
+    withheld=("course_utils.pretraining.ask_next",),
     diagnoses=(
         Mistake(
             "not_shifted",
@@ -383,6 +385,7 @@ PERPLEXITY = Item(
     points=3,
     cases=perplexity_cases,
     reference=perplexity,
+    withheld=("course_utils.pretraining.perplexity",),
     diagnoses=(
         Mistake(
             "mean_of_batches",

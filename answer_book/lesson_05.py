@@ -63,6 +63,7 @@ SCHEDULE = Item(
     reference=_schedule(),
     call=calls.rates,
     atol=1e-7,
+    withheld=("transformers.optimization.get_cosine_schedule_with_warmup",),
     diagnoses=(
         Mistake(
             "idle_first_step",
@@ -216,6 +217,7 @@ CLIP = Item(
     cases=clip_cases,
     reference=_clip(),
     rtol=1e-5,  # PyTorch adds 1e-6 to the norm
+    withheld=("torch.nn.utils.clip_grad_norm_",),
     diagnoses=(
         Mistake(
             "each_alone",
@@ -608,6 +610,7 @@ FINE_TUNE = Item(
     call=calls.fine_tune,
     rtol=1e-4,
     atol=1e-5,
+    withheld=("course_utils.training.fit",),
     diagnoses=flagged(
         _fine_tune,
         {

@@ -100,6 +100,12 @@ F1 = Item(
     points=3,
     cases=f1_cases,
     reference=f1_averages,
+    withheld=(
+        "course_utils.metrics.class_scores",
+        "sklearn.metrics.f1_score",
+        "sklearn.metrics.precision_recall_fscore_support",
+        "sklearn.metrics.classification_report",
+    ),
     diagnoses=(
         Mistake(
             "swapped",
@@ -211,6 +217,11 @@ AUC = Item(
     points=2,
     cases=auc_cases,
     reference=auc,
+    withheld=(
+        "course_utils.metrics.class_scores",
+        "sklearn.metrics.roc_auc_score",
+        "scipy.stats.mannwhitneyu",
+    ),
     diagnoses=(
         Mistake(
             "ties_lost",
@@ -331,6 +342,10 @@ ECE = Item(
     points=3,
     cases=ece_cases,
     reference=calibration_error,
+    withheld=(
+        "course_utils.metrics.expected_calibration_error",
+        "course_utils.metrics.reliability_bins",
+    ),
     diagnoses=(
         Mistake(
             "empty_bin",
@@ -455,6 +470,7 @@ MCNEMAR = Item(
     points=3,
     cases=mcnemar_cases,
     reference=mcnemar_p,
+    withheld=("course_utils.metrics.mcnemar", "scipy.stats.binomtest"),
     diagnoses=(
         Mistake(
             "one_sided",

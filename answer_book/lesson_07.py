@@ -78,6 +78,10 @@ WEIGHTS = Item(
     points=2,
     cases=weight_cases,
     reference=class_weights,
+    withheld=(
+        "course_utils.imbalance.class_weights",
+        "sklearn.utils.class_weight.compute_class_weight",
+    ),
     diagnoses=(
         Mistake(
             "empty_class",
@@ -204,6 +208,7 @@ FOCAL = Item(
     points=3,
     cases=focal_cases,
     reference=focal_gradient,
+    withheld=("course_utils.imbalance.focal_loss",),
     diagnoses=(
         Mistake(
             "missing_mean",
@@ -341,6 +346,7 @@ FOLD = Item(
     cases=fold_cases,
     reference=oversample_fold,
     agree=rules.fold_agrees,
+    withheld=("course_utils.imbalance.oversample",),
     diagnoses=tuple(
         Symptom(name, message, partial(rules.first_fault, name), variant)
         for name, message, variant in (
@@ -472,6 +478,7 @@ THRESHOLD = Item(
     points=2,
     cases=threshold_cases,
     reference=_threshold(),
+    withheld=("course_utils.imbalance.threshold_table", "course_utils.imbalance.cost_threshold"),
     diagnoses=(
         Mistake(
             "chosen_on_test",
@@ -603,6 +610,7 @@ PRIOR = Item(
     points=2,
     cases=prior_cases,
     reference=correct_prior,
+    withheld=("course_utils.imbalance.undo_weight",),
     diagnoses=(
         Mistake(
             "swapped",

@@ -73,6 +73,7 @@ STOP = Item(
     points=3,
     cases=stop_cases,
     reference=_stopping(),
+    withheld=("course_utils.regularization.EarlyStopping",),
     diagnoses=(
         Mistake(
             "off_by_one",
@@ -161,6 +162,7 @@ DROPOUT = Item(
     points=2,
     cases=dropout_cases,
     reference=_dropout(),
+    withheld=("torch.nn.functional.dropout",),
     diagnoses=(
         Mistake(
             "not_scaled",
@@ -273,6 +275,7 @@ DECAY = Item(
     points=3,
     cases=adamw_cases,
     reference=_adamw(),
+    withheld=("torch.optim.AdamW",),
     diagnoses=(
         Mistake(
             "l2",
@@ -372,6 +375,10 @@ FGM = Item(
     may_change=("table",),  # there and back again: by rounding
     rtol=1e-4,
     atol=1e-5,
+    withheld=(
+        "course_utils.regularization.adversarial_noise",
+        "course_utils.regularization.perturbed",
+    ),
     diagnoses=(
         Mistake(
             "not_restored",

@@ -15,7 +15,7 @@ import course_utils
 PACKAGE = Path(course_utils.__file__).resolve().parent
 READING_ORDER = re.findall(r"^\d+\. `(\w+)`", course_utils.__doc__ or "", re.M)
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-# A folder inside a subpackage (grading/items) holds exercises: content, not library.
+# A folder inside a subpackage (grading/rules) belongs to single lessons: content, not library.
 LIBRARY = [path for path in MODULES if len(path.relative_to(PACKAGE).parts) <= 2]
 MOST_LINES = 450  # blank ones not counted: a module reads in one sitting
 
@@ -53,6 +53,34 @@ def downward_imports(tree: ast.AST, module: str, order: list[str]) -> set[str]:
     top, *inner = module.split(".")
     allowed = set(order[: order.index(top) + bool(inner)])
     return imported_modules(tree) - allowed
+
+
+def inner_order(package: Path) -> list[str]:
+    """The modules of a subpackage, as its own docstring lists them; empty if it lists none."""
+    doc = ast.get_docstring(tree_of(package / "__init__.py")) or ""
+    return re.findall(r"^\d+\. `(\w+)`", doc, re.M)
+
+
+def inner_downward_imports(tree: ast.AST, package: str, module: str, order: list[str]) -> set[str]:
+    """What a module of a subpackage imports from it although it does not come before it there.
+
+    `module` is the name below the subpackage (``wire``, or ``calls.lesson_01`` in a folder of it).
+    """
+    top, *inside = module.split(".")
+    allowed = set(order[: order.index(top) + bool(inside)])
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == f"course_utils.{package}":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        prefix = f"course_utils.{package}."
+        found |= {name.removeprefix(prefix).split(".")[0] for name in names if prefix in name}
+    return found - allowed
 
 
 def public_definitions(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
@@ -111,6 +139,52 @@ def _module(path: Path) -> str:
     return name_of(path) + (".__init__" if path.stem == "__init__" else "")
 
 
+ORDERED = {  # subpackages whose own docstring gives an order
+    path.parent: inner_order(path.parent)
+    for path in MODULES
+    if path.stem == "__init__" and path.parent.parent == PACKAGE and inner_order(path.parent)
+}
+
+
+def test_grading_gives_an_order():
+    assert [package.name for package in ORDERED] == ["grading"]
+
+
+@pytest.mark.parametrize("package", ORDERED, ids=lambda package: package.name)
+def test_inner_reading_order_lists_every_module_once(package):
+    parts = {
+        path.relative_to(package).parts[0].removesuffix(".py")
+        for path in MODULES
+        if path.is_relative_to(package) and path != package / "__init__.py"
+    }
+    assert sorted(ORDERED[package]) == sorted(parts)
+
+
+@pytest.mark.parametrize(
+    ("package", "path"),
+    [
+        (package, path)
+        for package in ORDERED
+        for path in MODULES
+        if path.is_relative_to(package) and path != package / "__init__.py"
+    ],
+    ids=lambda path: name_of(path),
+)
+def test_inner_imports_point_upward_only(package, path):
+    module = _module(path).removeprefix(f"{package.name}.")
+    order = ORDERED[package]
+    assert not inner_downward_imports(tree_of(path), package.name, module, order)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_imports_the_answer_book(path):
+    """Students do not have it. Who needs it asks `grading.items`, which says so."""
+    for node in ast.walk(tree_of(path)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.split(".")[0] == "answer_book" for name in names)
+
+
 def test_no_module_imports_the_package_for_its_names():
     """``from course_utils import x`` of anything but a module would need a fuller __init__."""
     names = {name_of(path).split(".")[0] for path in MODULES}
@@ -160,6 +234,28 @@ def test_a_subpackage_may_import_its_own_parts(module):
     order = ["a", "b", "c"]
     assert not downward_imports(ast.parse("from course_utils.b.wire import x"), module, order)
     assert downward_imports(ast.parse("from course_utils.c import x"), module, order) == {"c"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from course_utils.grading.items import x",
+        "from course_utils.grading import items",
+        "import course_utils.grading.items",
+        "from course_utils.grading.checks import x",
+        "def f():\n    from course_utils.grading.items import x",
+    ],
+)
+def test_downward_import_inside_a_subpackage_is_found(source):
+    order = ["wire", "checks", "items"]
+    assert inner_downward_imports(ast.parse(source), "grading", "checks", order)
+
+
+@pytest.mark.parametrize("module", ["checks", "rules.lesson_01", "rules.__init__"])
+def test_upward_imports_inside_a_subpackage_pass(module):
+    order = ["wire", "checks", "rules", "items"]
+    source = "from course_utils.grading import wire\nfrom course_utils.grading.wire import x"
+    assert not inner_downward_imports(ast.parse(source), "grading", module, order)
 
 
 def test_upward_and_foreign_imports_pass():

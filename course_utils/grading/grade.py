@@ -33,6 +33,7 @@ from course_utils.grading.items import (
     make_key,
 )
 from course_utils.grading.sandbox import Ending, Limits, SandboxError, Session, probe
+from course_utils.grading.sources import library_calls
 from course_utils.grading.submissions import Cell, Corrupt, Submission, read_cells
 from course_utils.grading.wire import Plain, WireError, dumps, loads
 
@@ -140,7 +141,8 @@ def grade_one(
         words = ended.words.strip() or f"it ended with code {ended.code}"
         raise SandboxError(f"the sandbox does not start: {words[-600:]}")
     with JUDGING:
-        results = tuple(_judge(item, run) for item in items)
+        judged = [(_judge(item, run), item) for item in items]
+    results = tuple(_unless_borrowed(*pair, [cell.source for cell in cells]) for pair in judged)
     status = run.status(results)
     if status in ("ok", "failed") and (changed or run.forged):
         status = "tampered"
@@ -311,7 +313,7 @@ def _judge(item: Item, run: Run) -> ItemResult:
     """Judge an item on its hidden cases; explain with words, and with visible cases' errors."""
     result = ItemResult(item.name, 0, item.points)
     verdicts: dict[str, Verdict] = {}
-    outcomes: dict[str, list[Outcome]] = {}
+    visible_outcomes: list[Outcome] = []
     for stage, seed in (("visible", VISIBLE_SEED), ("hidden", run.settings.seed)):
         cases = run.cases[stage, item.name]
         came = [run.outcomes.get((stage, item.name, index)) for index in range(len(cases))]
@@ -322,12 +324,12 @@ def _judge(item: Item, run: Run) -> ItemResult:
             return replace(result, diagnosis="not_defined", message=message)
         if len(answered) < len(cases) or runner.TIME_LIMIT in types:
             return _lost(result, item, run, runner.TIME_LIMIT in types)
-        outcomes[stage] = answered
+        visible_outcomes = answered if stage == "visible" else visible_outcomes
         verdicts[stage] = _verdict(make_key(item, seed), answered)
     hidden, visible = verdicts["hidden"], verdicts["visible"]
     if hidden.passed:
         return replace(result, points=item.points)
-    failures = [f for outcome in outcomes["visible"] if (f := outcome.failure)]
+    failures = [f for outcome in visible_outcomes if (f := outcome.failure)]
     error = ""
     if failures and hidden.diagnosis == "error":
         error = "\n".join([f"{failures[0].type_name}: {failures[0].message}", *failures[0].lines])
@@ -340,12 +342,19 @@ def _judge(item: Item, run: Run) -> ItemResult:
     )
 
 
+def _unless_borrowed(result: ItemResult, item: Item, cells: list[str]) -> ItemResult:
+    """Give nothing for an answer whose code calls the library's own solution."""
+    if not result.points or not library_calls(cells, item.target, item.withheld):
+        return result
+    words = checks.library_message(item)
+    return replace(result, points=0, diagnosis="library_call", message=words)
+
+
 def _verdict(key: Key, outcomes: Sequence[Outcome]) -> Verdict:
     try:
         return checks.verify(key, outcomes)
     except Exception as error:  # made of data nobody thought of: wrong, and said so
-        message = f"not judged: {type(error).__name__}"
-        return Verdict(key.exercise.name, False, "unjudged", message)
+        return Verdict(key.exercise.name, False, "unjudged", f"not judged: {type(error).__name__}")
 
 
 def _lost(result: ItemResult, item: Item, run: Run, stopped: bool) -> ItemResult:

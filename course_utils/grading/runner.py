@@ -112,12 +112,12 @@ def call_item(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> Non
     target = namespace.get(job["target"], namespace)
     for index, inputs in enumerate(job["cases"], start=job.get("first", 0)):
         report: dict[str, Any] = {"item": job["item"], "case": index, "value": None, "inputs": {}}
-        given = {name: live(inputs.pop(name)) for name in list(inputs)}
         try:
             if target is namespace:
                 failure: Any = [NOT_DEFINED, f"{job['target']} is not defined", []]
             else:
                 with time_limit(job["seconds"]), withhold(job.get("withheld", ())):
+                    given = {name: live(inputs.pop(name)) for name in list(inputs)}
                     outcome = attempt_on(call, target, given)
                 report |= {"value": outcome.value, "inputs": outcome.inputs}
                 failure = _listed(outcome.failure) if outcome.failure else None

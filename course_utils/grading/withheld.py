@@ -57,6 +57,8 @@ def withhold(names: Sequence[str]) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name in names:
             module, _, attribute = name.rpartition(".")
+            if module not in sys.modules and module.startswith("torch."):
+                continue  # importing PyTorch needs all of it
             if module not in sys.modules:
                 sys.modules[module] = Closed(module)
                 undo.callback(sys.modules.pop, module, None)
@@ -68,7 +70,7 @@ def withhold(names: Sequence[str]) -> Iterator[None]:
 def _exchange(module: Any, attribute: str, name: str, undo: contextlib.ExitStack) -> None:
     """Exchange the code of a function or of a class's initialiser, or what is not Python itself."""
     found = getattr(module, attribute)
-    function = found.__init__ if isinstance(found, type) else found
+    function = vars(found).get("__init__") if isinstance(found, type) else found
     if isinstance(function, FunctionType):
         undo.callback(setattr, function, "__code__", function.__code__)
         function.__code__ = _refusing(name, len(function.__code__.co_freevars))

@@ -76,9 +76,7 @@ def graded(walls, tmp_path_factory):
     submissions, out = place / "submissions", place / "out"
     canary = place / "seed.txt"
     canary.write_text("CANARY")
-    canaries = [
-        str(p) for p in (canary, SOLUTION, ROOT / "answer_book/lesson_01.py")
-    ]
+    canaries = [str(p) for p in (canary, SOLUTION, ROOT / "answer_book/lesson_01.py")]
     canaries += [str(submissions / "an honest student" / "01_gradients.ipynb")]
     listening = socket.create_server(("127.0.0.1", 0))
     given = f"CANARIES, PORT = {canaries!r}, {listening.getsockname()[1]}\n"

@@ -1,0 +1,149 @@
+"""Read an answer's code without running it: what belongs to it, what library it calls.
+
+`answer_code` follows names from the object that an item asks for to whatever it uses in the
+notebook. `library_calls` looks in there for the library's own solution: imported under any name,
+reached through its module, or named in a string that could be handed to ``getattr``,
+``importlib`` or ``exec``. It reads text and executes nothing.
+
+What it does not see: a name put together from pieces while the notebook runs. That one is met by
+`withheld`, beside the answer.
+"""
+
+import ast
+from collections.abc import Iterable, Sequence
+
+NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def statements(cells: Iterable[str]) -> list[ast.stmt]:
+    """Return the statements of all cells, in order; a cell that is not Python has none.
+
+    Lines of IPython's own (``%``, ``!``, ``?``) are left out.
+    """
+    found: list[ast.stmt] = []
+    for cell in cells:
+        lines = [
+            line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?"))
+        ]
+        try:
+            found += ast.parse("\n".join(lines)).body
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+    return found
+
+
+def bound_names(statement: ast.AST) -> set[str]:
+    """Return the names that a statement gives a value, in whatever block of it they stand."""
+    names: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, NESTED):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+    return names
+
+
+def used_names(statement: ast.AST) -> set[str]:
+    """Return the names that a statement reads."""
+    return {
+        node.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def answer_code(cells: Iterable[str], target: str) -> list[ast.stmt]:
+    r"""Return the statements that the object `target` is made of and uses, in their order.
+
+    Examples
+    --------
+    >>> cells = ["import math\nunused = 1", "def f(x): return g(x)", "g = math.exp"]
+    >>> [ast.unparse(s).split("(")[0] for s in answer_code(cells, "f")]
+    ['import math', 'def f', 'g = math.exp']
+    """
+    every = statements(cells)
+    by_name: dict[str, list[int]] = {}
+    for index, statement in enumerate(every):
+        for name in bound_names(statement):
+            by_name.setdefault(name, []).append(index)
+    waiting, seen, chosen = [target], {target}, set()
+    while waiting:
+        for index in by_name.get(waiting.pop(), []):
+            if index not in chosen:
+                chosen.add(index)
+                new = used_names(every[index]) - seen
+                waiting += new
+                seen |= new
+    return [every[index] for index in sorted(chosen)]
+
+
+def library_calls(cells: Iterable[str], target: str, withheld: Sequence[str]) -> list[str]:
+    """Return which of the withheld functions the code of an answer reaches.
+
+    Parameters
+    ----------
+    cells : iterable of str
+    target : str
+        The object that the item asks for.
+    withheld : sequence of str
+        Such as ``"course_utils.metrics.mcnemar"``.
+
+    Examples
+    --------
+    >>> cells = ["import course_utils.metrics as m", "def p(a, b): return m.mcnemar(a, b).p"]
+    >>> library_calls(cells, "p", ["course_utils.metrics.mcnemar"])
+    ['course_utils.metrics.mcnemar']
+    """
+    code = answer_code(cells, target)
+    meaning = _imports(code)
+    found: set[str] = set()
+    for statement in code:
+        for node in ast.walk(statement):
+            found |= _reached(node, meaning, withheld)
+    return sorted(found)
+
+
+def _imports(code: Sequence[ast.stmt]) -> dict[str, set[str]]:
+    """Return what each name that is imported anywhere in the code may stand for."""
+    meaning: dict[str, set[str]] = {}
+    for node in (node for statement in code for node in ast.walk(statement)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                meaning.setdefault(name, set()).add(alias.name if alias.asname else name)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                meaning.setdefault(alias.asname or alias.name, set()).add(whole)
+    return meaning
+
+
+def _reached(node: ast.AST, meaning: dict[str, set[str]], withheld: Sequence[str]) -> set[str]:
+    """Return which of the withheld functions one node names."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        return _dotted(node, meaning) & set(withheld)
+    if isinstance(node, ast.ImportFrom):
+        names = {f"{node.module}.{alias.name}" for alias in node.names}
+        stars = {name for name in withheld if f"{name.rpartition('.')[0]}.*" in names}
+        return names & set(withheld) | stars
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        words = set(node.value.replace("(", " ").replace(".", " ").split())
+        module = node.value.strip()
+        return {
+            name
+            for name in withheld
+            if name.rpartition(".")[2] == module
+            or ((name.rpartition(".")[0] in node.value) and name.rpartition(".")[2] in words)
+        }
+    return set()
+
+
+def _dotted(node: ast.expr, meaning: dict[str, set[str]]) -> set[str]:
+    """Return the full names that ``a.b.c`` may stand for."""
+    if isinstance(node, ast.Name):
+        return meaning.get(node.id, set())
+    if isinstance(node, ast.Attribute):
+        return {f"{base}.{node.attr}" for base in _dotted(node.value, meaning)}
+    return set()
