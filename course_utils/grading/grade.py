@@ -24,14 +24,7 @@ from pathlib import Path
 from course_utils.grading import checks, runner
 from course_utils.grading.calls import Failure, Outcome
 from course_utils.grading.checks import Case, Key, Verdict
-from course_utils.grading.items import (
-    VISIBLE_SEED,
-    Item,
-    answer_book,
-    load_items,
-    make_cases,
-    make_key,
-)
+from course_utils.grading.items import VISIBLE_SEED, Item, load_items, make_cases, make_key
 from course_utils.grading.sandbox import Ending, Limits, SandboxError, Session, probe
 from course_utils.grading.sources import library_calls
 from course_utils.grading.submissions import Cell, Corrupt, Submission, read_cells
@@ -373,6 +366,8 @@ def _lost(result: ItemResult, item: Item, run: Run, stopped: bool) -> ItemResult
 
 def library_hash() -> str:
     """Return a hash of all that a result depends on besides its submission: library and answers."""
+    from course_utils.grading.items import answer_book
+
     digest = hashlib.sha256()
     for package in (Path(__file__).resolve().parent.parent, Path(*answer_book().__path__)):
         for path in sorted(package.rglob("*.py")):

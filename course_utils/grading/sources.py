@@ -10,9 +10,8 @@ What it does not see: a name put together from pieces while the notebook runs. T
 """
 
 import ast
+import symtable
 from collections.abc import Iterable, Sequence
-
-NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def statements(cells: Iterable[str]) -> list[ast.stmt]:
@@ -32,26 +31,26 @@ def statements(cells: Iterable[str]) -> list[ast.stmt]:
     return found
 
 
-def bound_names(statement: ast.AST) -> set[str]:
-    """Return the names that a statement gives a value, in whatever block of it they stand."""
-    names: set[str] = set()
-    for node in ast.walk(statement):
-        if isinstance(node, NESTED):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-    return names
+def bound_and_used(statement: ast.stmt) -> tuple[set[str], set[str]]:
+    """Return the names of the notebook that a statement gives a value, and those that it reads.
 
-
-def used_names(statement: ast.AST) -> set[str]:
-    """Return the names that a statement reads."""
-    return {
-        node.id
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+    What is local to a function is neither; Python's own symbol tables know.
+    """
+    try:
+        tables = [symtable.symtable(ast.unparse(statement), "cell", "exec")]
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return set(), set()
+    bound, used = set(), set()
+    for table in tables:  # grows while we walk it
+        tables += table.get_children()
+        whole = table.get_type() == "module"
+        for symbol in table.get_symbols():
+            if whole or symbol.is_global():
+                if symbol.is_assigned() or symbol.is_imported():
+                    bound.add(symbol.get_name())
+                if symbol.is_referenced():
+                    used.add(symbol.get_name())
+    return bound, used
 
 
 def answer_code(cells: Iterable[str], target: str) -> list[ast.stmt]:
@@ -64,19 +63,25 @@ def answer_code(cells: Iterable[str], target: str) -> list[ast.stmt]:
     ['import math', 'def f', 'g = math.exp']
     """
     every = statements(cells)
+    names = [bound_and_used(statement) for statement in every]
     by_name: dict[str, list[int]] = {}
-    for index, statement in enumerate(every):
-        for name in bound_names(statement):
+    for index, (bound, _) in enumerate(names):
+        for name in bound:
             by_name.setdefault(name, []).append(index)
-    waiting, seen, chosen = [target], {target}, set()
+    waiting, seen = [target], {target}
+    chosen = {index for index, statement in enumerate(every) if _is_star(statement)}
     while waiting:
         for index in by_name.get(waiting.pop(), []):
             if index not in chosen:
                 chosen.add(index)
-                new = used_names(every[index]) - seen
+                new = names[index][1] - seen
                 waiting += new
                 seen |= new
     return [every[index] for index in sorted(chosen)]
+
+
+def _is_star(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
 
 
 def library_calls(cells: Iterable[str], target: str, withheld: Sequence[str]) -> list[str]:
@@ -127,7 +132,7 @@ def _reached(node: ast.AST, meaning: dict[str, set[str]], withheld: Sequence[str
     if isinstance(node, ast.ImportFrom):
         names = {f"{node.module}.{alias.name}" for alias in node.names}
         stars = {name for name in withheld if f"{name.rpartition('.')[0]}.*" in names}
-        return names & set(withheld) | stars
+        return (names & set(withheld)) | stars
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         words = set(node.value.replace("(", " ").replace(".", " ").split())
         module = node.value.strip()

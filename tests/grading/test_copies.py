@@ -1,0 +1,86 @@
+"""Pairs of students with the same code: renamed, reformatted, commented; and those who are not."""
+
+from __future__ import annotations
+
+from course_utils.grading.copies import answer_source, normal_form, pairs
+
+MINE = """
+def f1(labels, predicted):
+    total = 0.0
+    for c in sorted(set(labels)):
+        hits = sum(a == b == c for a, b in zip(labels, predicted))
+        total += 2 * hits / (labels.count(c) + predicted.count(c))
+    return total / len(set(labels))
+"""
+RENAMED = """
+def f1(y: list, y_hat: list) -> float:
+    '''My own work.'''
+    s: float = 0.0   # the sum
+    for klass in sorted(set(y)):
+        n = sum(p == q == klass
+                for p, q in zip(y, y_hat))
+        s += 2 * n / (y.count(klass) + y_hat.count(klass))
+    return s / len(set(y))
+"""
+OTHER = """
+def f1(labels, predicted):
+    classes = sorted(set(labels))
+    scores = []
+    for c in classes:
+        hits = len([1 for a, b in zip(labels, predicted) if a == c and b == c])
+        scores.append(2 * hits / (labels.count(c) + predicted.count(c)))
+    return sum(scores) / len(classes)
+"""
+
+
+def test_renaming_and_formatting_change_nothing():
+    assert normal_form(MINE) == normal_form(RENAMED)
+    assert normal_form(MINE) != normal_form(OTHER)
+
+
+def test_a_number_or_an_operator_makes_another_answer():
+    assert normal_form(MINE) != normal_form(MINE.replace("2 *", "3 *"))
+    assert normal_form(MINE) != normal_form(MINE.replace("zip", "map"))
+
+
+def test_the_pair_is_found_and_nobody_else():
+    found = pairs({"ada": {"06.f1": MINE}, "bob": {"06.f1": RENAMED}, "eve": {"06.f1": OTHER}})
+    assert [(pair.first, pair.second, pair.items) for pair in found] == [("ada", "bob", ("06.f1",))]
+
+
+def test_what_everybody_has_weighs_nothing():
+    common = {name: {"06.f1": MINE} for name in "abcdefgh"}
+    rare = {"x": {"06.f1": OTHER}, "y": {"06.f1": OTHER}}
+    found = pairs(common | rare)
+    assert (found[0].first, found[0].second) == ("x", "y")
+    assert found[0].weight == round(3.3219280948873626 - 1, 2)  # log2(10) - log2(2)
+    assert found[1].weight < 0.4
+
+
+def test_more_items_weigh_more():
+    one, both = {"1": MINE}, {"1": MINE, "2": OTHER}
+    found = pairs({"a": both, "b": both, "c": one, "d": {}})
+    assert (found[0].first, found[0].second, found[0].items) == ("a", "b", ("1", "2"))
+
+
+def test_short_answers_and_broken_ones_are_left_out():
+    short = "def f(p, y):\n    return (p - y) / len(y)"
+    assert pairs({"a": {"1": short}, "b": {"1": short}}) == []
+    assert pairs({"a": {"1": "def f(:"}, "b": {"1": "def f(:"}}, fewest=0) != []
+    assert pairs({"a": {"1": "def f(:"}, "b": {"1": "def f(:"}}) == []
+
+
+def test_an_answer_is_its_definition_and_what_it_uses():
+    cells = ["import numpy as np\nunused = 3", "def helper(x): return np.exp(x)", "%time\nx = 1"]
+    cells += ["def answer(x):\n    return helper(x) + 1"]
+    source = answer_source(cells, "answer")
+    assert "helper" in source
+    assert "unused" not in source
+    assert "import" not in source
+
+
+def test_hostile_sources_are_harmless():
+    deep = "def f(x):\n    return " + "(" * 5000 + "x" + ")" * 5000
+    assert (
+        pairs({"a": {"1": deep}, "b": {"1": "\0"}, "c": {"1": "f = " + "-" * 100_000 + "1"}}) == []
+    )
