@@ -2,8 +2,8 @@
 
     python -m tools.handout course.zip
 
-All that git knows is in it but for the solutions, the answer book and the tests. Lessons, exercises,
-``make lab`` and every visible check work from it.
+All that git knows is in it, but for the solutions, the answer book and the tests. Lessons,
+exercises, ``make lab`` and every visible check work from it.
 """
 
 from __future__ import annotations
