@@ -2,7 +2,7 @@
 
 Where an exercise asks for a function that the library has, calling that one is no answer. So the
 code of such a function is exchanged for one that raises, which reaches every name it was imported
-under. A module that was not imported yet is replaced by one that hands nothing out. Both are
+under. In place of a module that was not imported yet stands one that refuses it. Both are
 undone afterwards: next to an answer, comparing it with the library is welcome.
 
 What runs beside student code can be undone by student code. `sources` looks for the same calls
@@ -12,6 +12,7 @@ in the text of a submission, from outside.
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
@@ -28,10 +29,25 @@ def refuse(name: str) -> NoReturn:
 
 
 class Closed(ModuleType):
-    """A module that hands nothing out."""
+    """Stands for a module not imported yet: it refuses what is withheld, and is it for all else."""
 
-    def __getattr__(self, name: str) -> NoReturn:
-        refuse(f"{self.__name__}.{name}")
+    def __init__(self, name: str, names: Sequence[str], undo: contextlib.ExitStack) -> None:
+        super().__init__(name)
+        self._withheld, self._undo = names, undo
+
+    def __getattr__(self, attribute: str) -> Any:
+        name = f"{self.__name__}.{attribute}"
+        if name in self._withheld:
+            refuse(name)
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        module = import_module(self.__name__)
+        for known in self._withheld:
+            if known.rpartition(".")[0] == self.__name__:
+                _exchange(module, known.rpartition(".")[2], known, self._undo)
+        return getattr(module, attribute)
 
 
 @contextlib.contextmanager
@@ -60,11 +76,17 @@ def withhold(names: Sequence[str]) -> Iterator[None]:
             if module not in sys.modules and module.startswith("torch."):
                 continue  # importing PyTorch needs all of it
             if module not in sys.modules:
-                sys.modules[module] = Closed(module)
-                undo.callback(sys.modules.pop, module, None)
+                sys.modules[module] = Closed(module, names, undo)
+                undo.callback(_open, module)
             elif not isinstance(sys.modules[module], Closed):
                 _exchange(sys.modules[module], attribute, name, undo)
         yield
+
+
+def _open(module: str) -> None:
+    """Let a module be imported again."""
+    if isinstance(sys.modules.get(module), Closed):
+        del sys.modules[module]
 
 
 def _exchange(module: Any, attribute: str, name: str, undo: contextlib.ExitStack) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -90,6 +92,32 @@ def test_withheld_and_given_back():
             mcnemar()
         assert seed_interval.__code__
     assert mcnemar.__code__ is before
+
+
+def test_a_module_not_imported_yet_refuses_that_one_name_only():
+    program = """
+import sys
+from course_utils.grading.withheld import LibraryCalled, withhold
+assert "course_utils.metrics" not in sys.modules
+with withhold(["course_utils.metrics.mcnemar"]):
+    try:
+        from course_utils.metrics import mcnemar
+    except LibraryCalled:
+        print("refused")
+    from course_utils.metrics import seed_interval
+    import course_utils.metrics as m
+    try:
+        m.mcnemar([True], [False])
+    except LibraryCalled:
+        print("refused again")
+from course_utils.metrics import mcnemar
+print(mcnemar.__code__.co_name, seed_interval.__name__)
+with withhold(["course_utils.claims.Claims"]):
+    pass
+assert "course_utils.claims" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "refused\nrefused again\nmcnemar seed_interval\n", done.stderr
 
 
 def test_every_withheld_name_is_there():
