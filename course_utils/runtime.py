@@ -15,6 +15,8 @@ import numpy as np
 import psutil
 import torch
 
+from course_utils.inputs import whole_number
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -54,12 +56,12 @@ def pick_device(name: str | None = None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {name!r} is not available here: {error}") from None
     return device
 
 
-def computes_in_bfloat16(device: torch.device) -> bool:
+def computes_in_bfloat16(device: torch.device | str) -> bool:
     """Return True if a device multiplies bfloat16 matrices in hardware.
 
     That is a recent GPU, or a CPU with AVX512-BF16 or AMX (servers since about 2021). Any
@@ -70,6 +72,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     >>> computes_in_bfloat16(torch.device("meta"))
     False
     """
+    device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
@@ -95,12 +98,18 @@ def seed_everything(seed: int) -> torch.Generator:
     torch.Generator
         On the CPU, to be handed to whatever shuffles.
 
+    Raises
+    ------
+    ValueError
+        If the seed is no whole number in that range. NumPy's integers are; bools are not.
+
     Examples
     --------
     >>> generator = seed_everything(0)
     >>> int(torch.randperm(10, generator=generator)[0])
     4
     """
+    seed = whole_number(seed, "seed")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be from 0 to 2**32 - 1, got {seed}")
     random.seed(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 
 import numpy as np
 import psutil
@@ -13,6 +14,7 @@ import torch
 from course_utils import runtime
 from course_utils.runtime import (
     PACKAGES,
+    computes_in_bfloat16,
     in_colab,
     memory_gb,
     pick_device,
@@ -46,6 +48,20 @@ def test_a_seed_numpy_cannot_take_is_refused_before_anything_is_seeded(seed):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), np.array(3)])
+def test_a_seed_may_come_from_numpy(seed):
+    assert draws(seed_everything(seed)) == draws(seed_everything(3))
+
+
+@pytest.mark.parametrize("seed", [True, np.True_, 3.0, "3", None, [3], float("nan")])
+def test_a_seed_that_is_no_whole_number_is_refused_before_anything_is_seeded(seed):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="seed must be a whole number, got"):
+        seed_everything(seed)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize(
     ("cuda", "mps", "expected"),
     [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
@@ -56,10 +72,15 @@ def test_the_best_device_that_is_there_is_picked(monkeypatch, cuda, mps, expecte
     assert pick_device().type == expected
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", ""])
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", 3.5, ["cpu"]])
 def test_a_device_that_is_not_there_is_named(name):
-    with pytest.raises(ValueError, match=f"device '{name}' is not available"):
+    with pytest.raises(ValueError, match=re.escape(f"device {name!r} is not available")):
         pick_device(name)
+
+
+def test_a_device_may_be_given_by_name_or_as_itself():
+    assert pick_device(torch.device("cpu")) == torch.device("cpu")
+    assert computes_in_bfloat16("cpu") == computes_in_bfloat16(torch.device("cpu"))
 
 
 def test_cores_are_those_this_process_may_use(monkeypatch):
