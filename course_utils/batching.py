@@ -11,14 +11,17 @@ Left out on purpose: worker processes. Tokenised short texts are ready in memory
 would cost more than they save, and they behave differently on Windows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
+
+from course_utils.inputs import numbers, read_rows, whole_number
+from course_utils.reading import lost_in_reading, warn_of_losses, within
 
 Items = TypeVar("Items", list[int], np.ndarray)
 
@@ -66,34 +69,47 @@ class TokenizedDataset(Dataset[Example]):
 
     Parameters
     ----------
-    texts : sequence of str, length N
+    texts : iterable of str, length N
+        A list, an array, a pandas Series, a generator. An empty string stays a row, read as
+        nothing between the tokenizer's marks: who predicts for a file wants all its rows back.
     labels : array of shape (N,), optional
-        Classes (integers) or ratings (floats); zeros if not given.
+        Classes (integers, bools) or ratings (floats); zeros if not given.
     tokenizer : PreTrainedTokenizerBase
+        A fast one, which says what it cut.
     max_tokens : int
-        Longer texts are cut here; `truncated` counts them.
+        Longer texts are cut here.
+
+    Attributes
+    ----------
+    truncated : int
+        How many texts were cut.
+    unknown : float
+        Share of words that the vocabulary does not know, see `reading.lost_in_reading`.
 
     Raises
     ------
     ValueError
-        If there is no text, or labels and texts differ in number.
+        If there is no text, a row is no text or has no token, a label is no number, their
+        numbers differ, or `max_tokens` is out of the encoder's range.
+
+    Warns
+    -----
+    TextWarning
+        If the vocabulary cannot read the texts, or many of them were cut.
     """
 
     def __init__(
         self,
-        texts: Sequence[str],
-        labels: np.ndarray | None,
+        texts: Iterable[str],
+        labels: Any,
         tokenizer: PreTrainedTokenizerBase,
         max_tokens: int = 128,
     ) -> None:
-        if not texts:
-            raise ValueError("a dataset needs at least one text, got none")
-        if labels is not None and len(labels) != len(texts):
-            raise ValueError(f"one label per text: got {len(texts)} texts and {len(labels)} labels")
-        encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens)
+        rows, self.labels = read_rows(texts, labels)
+        encoded = tokenizer(rows, truncation=True, max_length=within(tokenizer, max_tokens))
         self.input_ids: list[list[int]] = encoded["input_ids"]
-        self.truncated = sum(bool(text.overflowing) for text in encoded.encodings or ())
-        self.labels = np.zeros(len(texts), dtype=np.int64) if labels is None else np.asarray(labels)
+        self.truncated, self.unknown = lost_in_reading(encoded, tokenizer)
+        warn_of_losses(self.truncated / len(rows), self.unknown, max_tokens)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -134,9 +150,9 @@ class EpochSampler(Sampler[list[int]]):
     """
 
     def __init__(self, size: int, batch_size: int, seed: int = 0) -> None:
-        if size < 1 or batch_size < 1:
-            raise ValueError(f"size and batch_size must be at least 1, got {size} and {batch_size}")
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.size = whole_number(size, "size", least=1)
+        self.batch_size = whole_number(batch_size, "batch_size", least=1)
+        self.seed = whole_number(seed, "seed", least=0)
         self.epoch, self.first_batch = 0, 0
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -145,7 +161,8 @@ class EpochSampler(Sampler[list[int]]):
 
     def seek(self, epoch: int, first_batch: int = 0) -> None:
         """Make the next iteration yield `epoch`, from its batch `first_batch` on."""
-        self.epoch, self.first_batch = epoch, first_batch
+        self.epoch = whole_number(epoch, "epoch", least=0)
+        self.first_batch = whole_number(first_batch, "first_batch", least=0)
 
     def generator(self, epoch: int) -> np.random.Generator:
         """Return the random generator that belongs to one epoch."""
@@ -164,8 +181,8 @@ class SequentialSampler(EpochSampler):
     """Dataset order, or a fixed order of your own; the same in every epoch."""
 
     def __init__(self, order: Sequence[int], batch_size: int) -> None:
-        super().__init__(len(order), batch_size)
-        self.order = list(order)
+        self.order = [whole_number(row, "a row of the order", least=0) for row in order]
+        super().__init__(len(self.order), batch_size)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return consecutive slices of the order."""
@@ -238,8 +255,22 @@ def train_loader(
 
     The generator is explicit: a loader without one draws from PyTorch's global generator
     each time it is iterated, and would shift every random number after it.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` or `seed` is out of range, or `sampler` is not one of this dataset.
     """
-    sampler = sampler or BucketSampler(dataset.lengths().tolist(), batch_size, seed)
+    if sampler is None:
+        sampler = BucketSampler(dataset.lengths().tolist(), batch_size, seed)
+    if not isinstance(sampler, EpochSampler):
+        raise ValueError(f"sampler must be an EpochSampler, got {type(sampler).__name__}")
+    last = max(max(rows) for rows in sampler.batches(0))
+    if last >= len(dataset):
+        raise ValueError(
+            f"the sampler asks for row {last} of a dataset of {len(dataset)}: it was made for "
+            "another one"
+        )
     return _loader(dataset, sampler, pad_id)
 
 
@@ -266,10 +297,18 @@ def _loader(dataset: TokenizedDataset, sampler: EpochSampler, pad_id: int) -> Da
 def padding_share(lengths: np.ndarray, batches: Sequence[Sequence[int]]) -> float:
     """Return the share of positions that hold padding when these batches are padded.
 
+    Raises
+    ------
+    ValueError
+        If there is no batch, or no token in it.
+
     Examples
     --------
     >>> padding_share(np.array([2, 4]), [[0, 1]])
     0.25
     """
-    positions = sum(len(batch) * lengths[list(batch)].max() for batch in batches)
+    lengths = numbers(lengths, "lengths")
+    positions = sum(len(batch) * lengths[list(batch)].max() for batch in batches if len(batch))
+    if not positions:
+        raise ValueError("need a batch with a token in it, got none")
     return float(1 - sum(lengths[list(batch)].sum() for batch in batches) / positions)

@@ -24,6 +24,7 @@ from course_utils.batching import (
 )
 from course_utils.datasets import targets
 from course_utils.models import load_tokenizer
+from course_utils.reading import TextWarning
 from tests import tiny
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, size=501)
@@ -65,7 +66,8 @@ def test_tokens_are_the_tokenizer_s_and_unpadded(data, wordpieces):
 
 def test_long_texts_are_cut_and_counted(wordpieces):
     texts = ["fine", "a good film", "a very good film", "a very, very good film"]
-    data = TokenizedDataset(texts, None, wordpieces, max_tokens=6)
+    with pytest.warns(TextWarning, match="25% of the texts have more than 6 tokens"):
+        data = TokenizedDataset(texts, None, wordpieces, max_tokens=6)
     assert data.lengths().tolist() == [3, 5, 6, 6]
     assert data.truncated == 1, "a text of exactly max_tokens is not cut"
     assert data[3].input_ids[-1] == wordpieces.sep_token_id, "the end is still marked as one"
