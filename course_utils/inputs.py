@@ -58,6 +58,19 @@ def finite_number(value: object, name: str, *, least: float | None = None) -> fl
     return float(value)
 
 
+def between_0_and_1(value: object, name: str) -> float:
+    """Return `value` as a float above 0 and below 1.
+
+    Examples
+    --------
+    >>> between_0_and_1(0.95, "level")
+    0.95
+    """
+    if not 0 < finite_number(value, name) < 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value}")
+    return float(value)  # type: ignore[arg-type]
+
+
 # --- arrays -------------------------------------------------------------------------------
 
 
@@ -96,7 +109,7 @@ def as_array(values: Any, name: str) -> np.ndarray:
     if np.any(missing):
         row = int(np.argwhere(missing)[0][0])
         raise ValueError(
-            f"{name} must not have gaps: row {row} is missing ({_short(array[row])}). Drop such "
+            f"{name} must be complete, but row {row} is missing ({_short(array[row])}). Drop such "
             "rows, or fill them in"
         )
     return array

@@ -16,6 +16,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn import metrics as sk
 
+from course_utils.inputs import (
+    as_array,
+    between_0_and_1,
+    class_numbers,
+    numbers,
+    whole_number,
+)
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -52,12 +60,26 @@ class RatingScores:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and the range in which it would probably lie on another sample of rows."""
+    """A number and the range in which it would probably lie on another sample of rows.
+
+    Raises
+    ------
+    ValueError
+        If one of the three is no finite number.
+    """
 
     value: float
     low: float
     high: float
     level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not np.isfinite([self.value, self.low, self.high]).all():
+            raise ValueError(
+                f"an interval needs finite numbers, got {self.value} from {self.low} to "
+                f"{self.high}: the statistic has no value on some draw of rows, as when a class is "
+                "missing from it"
+            )
 
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.level:.0%} interval {self.low:.3f} to {self.high:.3f})"
@@ -113,9 +135,8 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     (0.75, [[1, 1], [0, 2]])
     """
     labels, predictions = paired_vectors(labels, predictions)
-    for name, values in (("labels", labels), ("predictions", predictions)):
-        if values.dtype.kind not in "biu" or values.min() < 0 or values.max() >= num_classes:
-            raise ValueError(f"{name} must be whole classes from 0 to {num_classes - 1}")
+    labels = class_numbers(labels, num_classes)
+    predictions = class_numbers(predictions, num_classes, "predictions")
     classes = list(range(num_classes))
     f1 = sk.f1_score(labels, predictions, labels=classes, average=None, zero_division=0.0)
     support = np.bincount(labels, minlength=num_classes)
@@ -135,17 +156,25 @@ def rating_scores(ratings: np.ndarray, predictions: np.ndarray) -> RatingScores:
     ----------
     ratings, predictions : arrays of shape (N,), N at least 2
 
+    Returns
+    -------
+    RatingScores
+        The two correlations are NaN, with a warning of SciPy's, where ratings or predictions
+        are all the same: they have no value then.
+
     Raises
     ------
     ValueError
-        If the shapes differ, as those of ratings (N,) and logits (N, 1) do.
+        If the shapes differ, as those of ratings (N,) and logits (N, 1) do, or a value is
+        missing or infinite.
 
     Examples
     --------
     >>> rating_scores(np.array([-1.0, 0.0, 2.0]), np.array([-0.5, 0.5, 2.5])).mean_absolute_error
     0.5
     """
-    ratings, predictions = paired_vectors(ratings, predictions)
+    ratings, predictions = paired_vectors(ratings, predictions, least=2)
+    ratings, predictions = ratings.astype(float), predictions.astype(float)
     return RatingScores(
         pearson=float(stats.pearsonr(ratings, predictions).statistic),
         spearman=float(stats.spearmanr(ratings, predictions).statistic),
@@ -185,8 +214,9 @@ def reliability_bins(
     probabilities, labels = paired_vectors(probabilities, labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():  # also refuses NaN
         raise ValueError("probabilities must be numbers from 0 to 1")
-    if not np.isin(labels, (0, 1)).all() or bins < 1:
-        raise ValueError(f"labels must be 0 or 1, and bins at least 1; got {bins} bins")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1")
+    bins = whole_number(bins, "bins", least=1)
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges[1:-1], probabilities)
     counts = np.bincount(place, minlength=bins)
@@ -243,7 +273,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Raises
     ------
     ValueError
-        If the shapes do not match or a label is not a column of the logits.
+        If the shapes do not match, a logit is not finite, or a label is not a column of the
+        logits.
 
     Examples
     --------
@@ -252,10 +283,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     >>> round(float(np.exp(2 / temperature)), 3)
     3.0
     """
-    logits, labels = paired_rows(logits, labels)
-    if logits.ndim != 2 or labels.ndim != 1 or not np.isin(labels, range(logits.shape[1])).all():
-        raise ValueError(f"need logits (N, C) and classes (N,), got {logits.shape}, {labels.shape}")
-    rows, labels = np.arange(len(labels)), labels.astype(int)
+    logits, labels = paired_rows(numbers(logits, "logits"), labels)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"need logits (N, C) of two classes or more, got {logits.shape}")
+    rows, labels = np.arange(len(labels)), class_numbers(labels, logits.shape[1])
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
@@ -314,12 +345,15 @@ def bootstrap_interval(
     level : float
         Between 0 and 1.
     resamples : int
+        At least 100: the ends of an interval are rare draws.
     seed : int
 
     Raises
     ------
     ValueError
-        If the arrays differ in length or are empty, or `level` or `resamples` is out of range.
+        If the arrays differ in length, have fewer than two rows (of one row, every sample is
+        the same) or a missing value, if `level` or `resamples` is out of range, or if the
+        statistic is not a finite number on some resample.
 
     Examples
     --------
@@ -327,18 +361,15 @@ def bootstrap_interval(
     >>> interval.value, interval.low <= 0.75 <= interval.high
     (0.75, True)
     """
-    arrays = paired_rows(*arrays)
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(
-            f"need a level between 0 and 1 and at least 1 resample, got {level} and {resamples}"
-        )
-    generator = np.random.default_rng(seed)
+    arrays = paired_rows(*arrays, least=2)
+    tail = (1 - between_0_and_1(level, "level")) / 2
+    resamples = whole_number(resamples, "resamples", least=100)
+    generator = np.random.default_rng(whole_number(seed, "seed", least=0))
     size = len(arrays[0])
     draws = np.empty(resamples)
     for i in range(resamples):
         rows = generator.integers(size, size=size)
         draws[i] = statistic(*(array[rows] for array in arrays))
-    tail = (1 - level) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(float(statistic(*arrays)), float(low), float(high), level)
 
@@ -363,39 +394,48 @@ def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     >>> str(seed_interval(np.array([0.80, 0.82, 0.84])))
     '0.820 (95% interval 0.770 to 0.870)'
     """
-    values = np.asarray(values, dtype=float)
+    values = numbers(values, "values").astype(float)
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"need one number per seed and at least two seeds, got {values.shape}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}")
+    level = between_0_and_1(level, "level")
     half = stats.t.ppf((1 + level) / 2, len(values) - 1) * stats.sem(values)
     mean = float(values.mean())
     return Interval(mean, float(mean - half), float(mean + half), level)
 
 
-def paired_rows(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the inputs as arrays, after checking that they have the same rows, at least one.
+def paired_rows(*arrays: np.ndarray, least: int = 1) -> tuple[np.ndarray, ...]:
+    """Return the inputs as arrays, after checking that they have the same rows, and enough.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of rows differ or are below `least`, or a value is missing or infinite.
 
     Examples
     --------
     >>> [array.shape for array in paired_rows([1, 2], [[1, 0], [0, 1]])]
     [(2,), (2, 2)]
     """
-    found = tuple(np.asarray(array) for array in arrays)
-    if len({len(array) for array in found}) != 1 or len(found[0]) == 0:
-        raise ValueError(f"need the same number of rows, at least 1; got {[len(a) for a in found]}")
+    found = tuple(as_array(array, f"array {place}") for place, array in enumerate(arrays, 1))
+    if len({len(array) for array in found}) != 1 or len(found[0]) < least:
+        raise ValueError(
+            f"need the same number of rows, at least {least}; got {[len(a) for a in found]}"
+        )
+    for place, array in enumerate(found, 1):
+        if array.dtype.kind == "f":
+            numbers(array, f"array {place}")
     return found
 
 
-def paired_vectors(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the inputs as arrays, after checking that each has shape (N,), with one N.
+def paired_vectors(*arrays: np.ndarray, least: int = 1) -> tuple[np.ndarray, ...]:
+    """Return the inputs as arrays of numbers, after checking that each has shape (N,), with one N.
 
     Examples
     --------
     >>> [array.shape for array in paired_vectors([1, 2], [3, 4])]
     [(2,), (2,)]
     """
-    found = paired_rows(*arrays)
+    found = paired_rows(*arrays, least=least)
     if any(array.ndim != 1 for array in found):
         raise ValueError(f"need arrays of shape (N,), got {[array.shape for array in found]}")
-    return found
+    return tuple(numbers(array, f"array {place}") for place, array in enumerate(found, 1))

@@ -111,7 +111,7 @@ def test_logits_of_shape_n_1_do_not_silently_become_a_square():
     ratings = np.array([1.0, 2.0, 4.0])
     with pytest.raises(ValueError, match=r"shape \(N,\), got \[\(3,\), \(3, 1\)\]"):
         rating_scores(ratings, ratings[:, None])
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="at least 2"):
         rating_scores(np.array([]), np.array([]))
     with pytest.raises(ValueError, match="2"):
         rating_scores(np.array([1.0]), np.array([1.0]))
