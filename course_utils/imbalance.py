@@ -11,6 +11,7 @@ feature vectors, and there is no sentence half-way between two sentences.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from course_utils.batching import EpochSampler, cut
+from course_utils.inputs import class_numbers, finite_number, probabilities_of, vector
+from course_utils.metrics import paired_vectors
 
 # --- losses -------------------------------------------------------------------------------
 
@@ -46,8 +49,8 @@ def class_weights(labels: np.ndarray, num_classes: int) -> torch.Tensor:
     >>> class_weights(np.array([0, 0, 0, 1]), 2)  # 4 / (2 x 3) and 4 / (2 x 1)
     tensor([0.6667, 2.0000])
     """
-    counts = np.bincount(labels, minlength=num_classes)
-    if len(counts) > num_classes or (counts == 0).any():
+    counts = np.bincount(class_numbers(labels, num_classes), minlength=num_classes)
+    if (counts == 0).any():
         raise ValueError(f"each of {num_classes} classes needs rows, got counts {counts.tolist()}")
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
@@ -70,8 +73,7 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float = 2.0) -
     >>> focal_loss(torch.zeros(1, 2), torch.tensor([1]))  # (1 - 1/2)^2 x ln 2
     tensor(0.1733)
     """
-    if gamma < 0:
-        raise ValueError(f"gamma must be at least 0, got {gamma}")
+    gamma = finite_number(gamma, "gamma", least=0)
     log_p = log_softmax(logits, dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)  # (B,)
     missing = -torch.expm1(log_p.clamp(max=-1e-12))  # 1 - p, exact near 1 and never quite 0
     return (-(missing**gamma) * log_p).mean()
@@ -98,8 +100,9 @@ def cascade_loss(
     >>> cascade_loss(torch.zeros(2, 2), torch.tensor([1.0, -3.0]), (-0.5, -2.5))  # 3/2 x ln 2
     tensor(1.0397)
     """
-    if list(cuts) != sorted(cuts, reverse=True) or logits.shape[1] != len(cuts):
-        raise ValueError(f"need one falling cut per logit, got {cuts} for {logits.shape[1]} logits")
+    falling = all(a > b for a, b in pairwise([np.inf, *cuts]))
+    if not falling or logits.shape[1:] != (len(cuts),):
+        raise ValueError(f"need one falling cut per logit, got {cuts} for {tuple(logits.shape)}")
     yes = (ratings.unsqueeze(1) <= ratings.new_tensor(cuts)).float()  # (B, K)
     asked = torch.cat([torch.ones_like(yes[:, :1]), yes[:, :-1]], dim=1)  # (B, K)
     losses = binary_cross_entropy_with_logits(logits, yes, reduction="none")
@@ -155,9 +158,9 @@ def oversample(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray
 
 def _rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
     """Return the row numbers of each class that occurs; refuse fewer than two classes."""
-    labels = np.asarray(labels)
+    labels = vector(labels, "labels")
     rows = [np.flatnonzero(labels == name) for name in np.unique(labels)]
-    if labels.ndim != 1 or len(rows) < 2:
+    if len(rows) < 2:
         raise ValueError(f"need labels (N,) of two classes or more, got {len(rows)}")
     return rows
 
@@ -184,7 +187,8 @@ class BalancedSampler(EpochSampler):
     ) -> None:
         if how not in ("over", "under"):
             raise ValueError(f"how must be over or under, got {how!r}")
-        self.labels, self.draw = np.asarray(labels), oversample if how == "over" else undersample
+        self.labels = vector(labels, "labels")
+        self.draw = oversample if how == "over" else undersample
         size = len(self.draw(self.labels, np.random.default_rng(seed)))
         super().__init__(size, batch_size, seed)
 
@@ -234,10 +238,14 @@ class ThresholdTable:
 
     def cost(self, miss: float, false_alarm: float = 1.0) -> np.ndarray:
         """Return the total cost at every threshold, given that of each kind of error."""
+        miss = finite_number(miss, "miss", least=0)
+        false_alarm = finite_number(false_alarm, "false_alarm", least=0)
         return miss * self.missed + false_alarm * self.false_alarms
 
     def place(self, threshold: float) -> int:
         """Return the index that holds what happens at any threshold, such as a slider's."""
+        if not threshold <= np.inf:
+            raise ValueError(f"threshold must be a number, got {threshold!r}")
         return int(np.searchsorted(self.thresholds, threshold))
 
     def best_f1(self) -> float:
@@ -272,13 +280,9 @@ def threshold_table(labels: np.ndarray, probabilities: np.ndarray) -> ThresholdT
     >>> table.best_f1(), table.cheapest(miss=1, false_alarm=10)
     (0.4, 0.8)
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    if labels.ndim != 1 or labels.shape != probabilities.shape:
-        raise ValueError(f"need two arrays (N,), got {labels.shape} and {probabilities.shape}")
+    labels, probabilities = paired_vectors(labels, probabilities)
     if not set(np.unique(labels)) <= {0, 1} or not (labels == 1).any():
         raise ValueError("labels must be 0 and 1, with at least one 1")
-    if np.isnan(probabilities).any():
-        raise ValueError("a probability is not a number")
     thresholds = np.append(np.unique(probabilities), np.inf)
     rare, common = np.sort(probabilities[labels == 1]), np.sort(probabilities[labels == 0])
     missed = np.searchsorted(rare, thresholds)  # scores below the threshold
@@ -311,8 +315,9 @@ def undo_weight(probabilities: np.ndarray, weight: float) -> np.ndarray:
     >>> undo_weight(np.array([0.0, 0.5, 1.0]), 9.0).tolist()  # even odds become 1 to 9
     [0.0, 0.1, 1.0]
     """
-    if not weight > 0:
-        raise ValueError(f"weight must be above 0, got {weight}")
+    probabilities = probabilities_of(probabilities)
+    if not 0 < weight < np.inf:
+        raise ValueError(f"weight must be above 0 and finite, got {weight}")
     return probabilities / (probabilities + weight * (1 - probabilities))
 
 
@@ -326,6 +331,6 @@ def cost_threshold(miss: float, false_alarm: float = 1.0) -> float:
     >>> cost_threshold(miss=9)
     0.1
     """
-    if miss < 0 or false_alarm < 0 or miss + false_alarm == 0:
+    if not (0 <= miss < np.inf and 0 <= false_alarm < np.inf and miss + false_alarm > 0):
         raise ValueError(f"costs must be at least 0 and not both 0: got {miss}, {false_alarm}")
     return false_alarm / (miss + false_alarm)

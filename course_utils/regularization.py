@@ -67,7 +67,7 @@ class EarlyStopping:
     min_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.patience < 1 or self.min_gain < 0:
+        if not (self.patience >= 1 and 0 <= self.min_gain < np.inf):
             raise ValueError(
                 "need patience of at least 1 and min_gain of at least 0, "
                 f"got {self.patience} and {self.min_gain}"
@@ -228,8 +228,8 @@ def layerwise_groups(
     >>> [group["lr"] for group in groups]  # a matrix and a vector in each part
     [0.1, 0.1, 0.2, 0.2, 0.4, 0.4]
     """
-    if not 0 < factor <= 1:
-        raise ValueError(f"factor must be above 0 and at most 1, got {factor}")
+    if not (0 < factor <= 1 and 0 < lr < np.inf):
+        raise ValueError(f"need factor above 0, at most 1, and lr above 0: got {factor}, {lr}")
     found: list[dict[str, Any]] = []
     for depth, part in enumerate(reversed(parts)):
         groups = [group for group in parameter_groups(part, weight_decay) if group["params"]]

@@ -59,9 +59,15 @@ def test_weighted_loss_is_the_loss_of_repeated_rows():
     assert torch.allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
-def test_class_weights_refuse_an_empty_or_unknown_class(labels):
-    with pytest.raises(ValueError, match="each of 2 classes needs rows"):
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 0, 0], r"each of 2 classes needs rows, got counts \[3, 0\]"),
+        ([0, 1, 2], "whole classes from 0 to 1, but row 2 is 2"),
+    ],
+)
+def test_class_weights_refuse_an_empty_or_unknown_class(labels, message):
+    with pytest.raises(ValueError, match=message):
         class_weights(np.array(labels), 2)
 
 
@@ -131,7 +137,9 @@ def test_a_cascade_of_one_stage_is_binary_cross_entropy():
     assert torch.allclose(cascade_loss(logits, ratings, [-2.5]), expected)
 
 
-@pytest.mark.parametrize("cuts", [(-2.5, -0.5), (-0.5,), (0.0, -1.0, -2.0)])
+@pytest.mark.parametrize(
+    "cuts", [(-2.5, -0.5), (-0.5,), (0.0, -1.0, -2.0), (-0.5, -0.5), (0.0, math.nan)]
+)
 def test_cascade_refuses_rising_cuts_and_other_numbers_of_logits(cuts):
     with pytest.raises(ValueError, match="one falling cut per logit"):
         cascade_loss(torch.zeros(1, 2), torch.zeros(1), cuts)
@@ -243,11 +251,12 @@ def test_best_and_cheapest_by_hand():
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [
-        ([0, 1], [0.5], r"two arrays \(N,\)"),
-        ([[0, 1]], [[0.5, 0.1]], r"two arrays \(N,\)"),
+        ([0, 1], [0.5], r"the same number of rows, .* got \[2, 1\]"),
+        ([[0, 1]], [[0.5, 0.1]], r"arrays of shape \(N,\), got \[\(1, 2\), \(1, 2\)\]"),
         ([0, 0], [0.5, 0.1], "at least one 1"),
         ([0, 2], [0.5, 0.1], "must be 0 and 1"),
-        ([0, 1], [0.5, np.nan], "not a number"),
+        ([0, 1], [0.5, np.nan], "array 2 must be complete, but row 1 is missing"),
+        ([0, 1], [0.5, np.inf], "array 2 must be finite numbers, but row 1"),  # flags nothing
     ],
 )
 def test_bad_tables_are_refused(labels, scores, message):

@@ -219,7 +219,7 @@ def test_a_frozen_part_keeps_its_place():
 def test_bad_parts_and_factors_are_refused():
     layer = nn.Linear(2, 2)
     for factor in (0.0, 1.1, -1.0):
-        with pytest.raises(ValueError, match="factor must be above 0"):
+        with pytest.raises(ValueError, match="need factor above 0"):
             layerwise_groups([layer], 0.1, factor)
     for parts in ([], [layer, layer], [nn.Linear(2, 2).requires_grad_(False)]):
         with pytest.raises(ValueError, match="share none"):
