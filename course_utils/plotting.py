@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from course_utils.history import History
 from course_utils.imbalance import ThresholdTable
+from course_utils.inputs import numbers, whole_number
 from course_utils.metrics import Interval, ReliabilityBins
 
 
@@ -43,7 +44,7 @@ def show(figure: Figure, alt: str) -> None:
     ValueError
         If the text says next to nothing.
     """
-    if len(alt.split()) < 5:
+    if not isinstance(alt, str) or len(alt.split()) < 5:
         raise ValueError(f"alt must say what the figure shows, in at least 5 words; got {alt!r}")
     from IPython.display import display  # only in a notebook
 
@@ -52,9 +53,17 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def plot_history(history: History, ax: Axes, *, window: int = 20) -> Axes:
-    """Draw the training loss (a running mean over `window` steps) and the validation loss."""
+    """Draw the training loss (a running mean over `window` steps) and the validation loss.
+
+    Raises
+    ------
+    ValueError
+        If no step was taken, or `window` is below 1.
+    """
     losses = np.array([record.loss for record in history.steps])
-    window = min(window, len(losses))
+    if not len(losses):
+        raise ValueError("the history has no steps: nothing was trained")
+    window = min(whole_number(window, "window", least=1), len(losses))
     smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
     ax.plot(np.arange(window, len(losses) + 1), smooth, label=f"training, mean of {window} steps")
     steps = [record.step for record in history.evaluations]
@@ -65,7 +74,14 @@ def plot_history(history: History, ax: Axes, *, window: int = 20) -> Axes:
 
 
 def plot_confusion(confusion: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
-    """Draw a confusion matrix (C, C): rows true, columns predicted, with counts."""
+    """Draw a confusion matrix (C, C): rows true, columns predicted, with counts.
+
+    Raises
+    ------
+    ValueError
+        If it is not square, a count is negative, or there is not one name for each class.
+    """
+    confusion = _square(confusion, class_names, "confusion")
     shares = confusion / confusion.sum(axis=1, keepdims=True).clip(min=1)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(confusion):
@@ -83,7 +99,14 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes, *, label: str | None = Non
     """Draw what was true against what was said; a calibrated model lies on the diagonal.
 
     A dot's area is its share of the rows. Empty bins are left out.
+
+    Raises
+    ------
+    ValueError
+        If all bins are empty.
     """
+    if not np.sum(bins.counts):
+        raise ValueError("all bins are empty: there is nothing to draw")
     filled = bins.counts > 0
     said, was = bins.said[filled], bins.was[filled]
     (line,) = ax.plot(said, was, linewidth=1, label=label)
@@ -95,8 +118,16 @@ def plot_reliability(bins: ReliabilityBins, ax: Axes, *, label: str | None = Non
 
 
 def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> Axes:
-    """Draw named numbers with their intervals, the first on top."""
+    """Draw named numbers with their intervals, the first on top.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
     names = list(intervals)
+    if not names:
+        raise ValueError("need an interval to draw, got none")
     values = np.array([intervals[name].value for name in names])
     ends = np.array([[intervals[name].low, intervals[name].high] for name in names])
     places = np.arange(len(names))[::-1]
@@ -123,7 +154,14 @@ def plot_costs(
     """Draw the cost per row against the threshold, one curve for each price of a miss.
 
     A dot marks the cheapest threshold of each curve. Flagging nobody is the right end.
+
+    Raises
+    ------
+    ValueError
+        If there is no price, or one is negative or no number.
     """
+    if not len(misses):
+        raise ValueError("misses needs the price of a miss or more, got none")
     rows = table.caught[0] + table.missed[0] + table.false_alarms[0]
     ends = np.append(table.thresholds[:-1], 1.0)
     for miss in misses:
@@ -136,7 +174,14 @@ def plot_costs(
 
 
 def plot_attention(weights: np.ndarray, tokens: Sequence[str], ax: Axes) -> Axes:
-    """Draw attention weights (T, T): row i says how token i distributes its attention."""
+    """Draw attention weights (T, T): row i says how token i distributes its attention.
+
+    Raises
+    ------
+    ValueError
+        If they are not one row and one column for each token, or not from 0 up.
+    """
+    weights = _square(weights, tokens, "weights")
     ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
     places = range(len(tokens))
     ax.set_xticks(places, tokens, rotation=90)
@@ -149,7 +194,15 @@ def plot_attention(weights: np.ndarray, tokens: Sequence[str], ax: Axes) -> Axes
 def plot_tokens(
     tokens: Sequence[str], ids: Sequence[int], ax: Axes, *, line_width: int = 90
 ) -> Axes:
-    """Draw tokens as boxes over their ids, in lines; pieces of one word share its colour."""
+    """Draw tokens as boxes over their ids, in lines; pieces of one word share its colour.
+
+    Raises
+    ------
+    ValueError
+        If tokens and ids differ in number, or there are none.
+    """
+    if len(tokens) != len(ids) or not len(tokens):
+        raise ValueError(f"need one id per token, got {len(tokens)} tokens and {len(ids)} ids")
     row, column, word = 0, 0, 0
     for token, number in zip(tokens, ids, strict=True):
         width = max(len(token), len(str(number))) + 2
@@ -209,3 +262,16 @@ def plot_map(
     ax.set(xlim=(0, 100), ylim=(0, 100))
     ax.axis("off")
     return ax
+
+
+def _square(values: np.ndarray, names: Sequence[str], what: str) -> np.ndarray:
+    """Return an array with one row and one column for each name, no value below 0."""
+    array = numbers(values, what)
+    if array.shape != (len(names), len(names)) or not array.size:
+        raise ValueError(
+            f"{what} must have a row and a column for each name, got {array.shape} for "
+            f"{len(names)} names"
+        )
+    if array.min() < 0:
+        raise ValueError(f"{what} must not be below 0, got {array.min()}")
+    return array
