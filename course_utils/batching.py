@@ -217,9 +217,8 @@ class BucketSampler(EpochSampler):
         self, lengths: Sequence[int], batch_size: int, seed: int = 0, bucket_batches: int = 50
     ) -> None:
         super().__init__(len(lengths), batch_size, seed)
-        if bucket_batches < 1:
-            raise ValueError(f"bucket_batches must be at least 1, got {bucket_batches}")
-        self.lengths, self.bucket_batches = np.asarray(lengths), bucket_batches
+        self.lengths = numbers(lengths, "lengths")
+        self.bucket_batches = whole_number(bucket_batches, "bucket_batches", least=1)
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Return the batches of one epoch, in order."""
@@ -262,7 +261,7 @@ def train_loader(
         If `batch_size` or `seed` is out of range, or `sampler` is not one of this dataset.
     """
     if sampler is None:
-        sampler = BucketSampler(dataset.lengths().tolist(), batch_size, seed)
+        sampler = BucketSampler(_lengths(dataset).tolist(), batch_size, seed)
     if not isinstance(sampler, EpochSampler):
         raise ValueError(f"sampler must be an EpochSampler, got {type(sampler).__name__}")
     last = max(max(rows) for rows in sampler.batches(0))
@@ -281,8 +280,14 @@ def eval_loader(
 
     `Batch.index` says where each row belongs; `training.evaluate` puts results in order.
     """
-    order = np.argsort(dataset.lengths(), kind="stable").tolist()
+    order = np.argsort(_lengths(dataset), kind="stable").tolist()
     return _loader(dataset, SequentialSampler(order, batch_size), pad_id)
+
+
+def _lengths(dataset: TokenizedDataset) -> np.ndarray:
+    if not hasattr(dataset, "lengths"):
+        raise ValueError(f"need a TokenizedDataset, got {type(dataset).__name__}")
+    return dataset.lengths()
 
 
 def _loader(dataset: TokenizedDataset, sampler: EpochSampler, pad_id: int) -> DataLoader[Example]:

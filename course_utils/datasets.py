@@ -29,6 +29,8 @@ import numpy as np
 import pooch
 from filelock import FileLock
 
+from course_utils.inputs import whole_number
+
 CACHE_VARIABLE = "COURSE_CACHE"
 ARCHIVE = "hutto_ICWSM_2014.tar.gz"
 ARCHIVE_SHA256 = "d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa"
@@ -271,7 +273,7 @@ def load_corpus(name: str, *, clean: bool = True, cache: Path | None = None) -> 
     DataError
         If the data cannot be fetched or verified.
     """
-    if name not in CORPORA:
+    if not isinstance(name, str) or name not in CORPORA:
         raise ValueError(f"unknown corpus {name!r}: choose from {', '.join(CORPORA)}")
     with tarfile.open(fetch_archive(cache)) as archive:
         file = archive.extractfile(f"hutto_ICWSM_2014/{CORPORA[name]}")
@@ -307,6 +309,11 @@ def targets(sentences: Sequence[Sentence], target: Target = "binary") -> np.ndar
     ndarray of shape (N,)
         int64 for classes, float32 for ratings.
 
+    Raises
+    ------
+    ValueError
+        If there is no such target, or a rating is missing or infinite.
+
     Examples
     --------
     >>> rows = [Sentence("1", "1", "fine", 0.4), Sentence("2", "2", "dreadful", -2.5)]
@@ -314,6 +321,9 @@ def targets(sentences: Sequence[Sentence], target: Target = "binary") -> np.ndar
     (array([1, 0]), array([1, 0]))
     """
     ratings = np.array([sentence.rating for sentence in sentences], dtype=np.float32)
+    if not np.isfinite(ratings).all():  # NaN > 0 is False: it would become a class without a word
+        first = sentences[int(np.flatnonzero(~np.isfinite(ratings))[0])]
+        raise ValueError(f"sentence {first.id!r} has no rating: {first.rating}")
     if target == "rating":
         return ratings
     if target == "binary":
@@ -375,7 +385,7 @@ class Splits:
             If it has been opened for another purpose: a second look is a choice made on
             the test set, and the number it gives is no longer honest.
         """
-        if not purpose.strip():
+        if not isinstance(purpose, str) or not purpose.strip():
             raise ValueError("state the purpose of opening the test set, such as 'final report'")
         if self.purpose not in (None, purpose):
             raise SealedTestError(
@@ -493,6 +503,7 @@ def split(
     ValueError
         If the shares are impossible, or leave a part without sentences.
     """
+    seed = whole_number(seed, "seed", least=0)
     shares = np.array([train, validation, test], dtype=float)
     if not (shares > 0).all() or shares.sum() > 1 + 1e-9:
         raise ValueError(

@@ -19,7 +19,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from course_utils.batching import EpochSampler, cut
-from course_utils.inputs import class_numbers, finite_number, probabilities_of, vector
+from course_utils.inputs import above_0, class_numbers, finite_number, probabilities_of, vector
 from course_utils.metrics import paired_vectors
 
 # --- losses -------------------------------------------------------------------------------
@@ -315,9 +315,7 @@ def undo_weight(probabilities: np.ndarray, weight: float) -> np.ndarray:
     >>> undo_weight(np.array([0.0, 0.5, 1.0]), 9.0).tolist()  # even odds become 1 to 9
     [0.0, 0.1, 1.0]
     """
-    probabilities = probabilities_of(probabilities)
-    if not 0 < weight < np.inf:
-        raise ValueError(f"weight must be above 0 and finite, got {weight}")
+    probabilities, weight = probabilities_of(probabilities), above_0(weight, "weight")
     return probabilities / (probabilities + weight * (1 - probabilities))
 
 
@@ -331,6 +329,7 @@ def cost_threshold(miss: float, false_alarm: float = 1.0) -> float:
     >>> cost_threshold(miss=9)
     0.1
     """
-    if not (0 <= miss < np.inf and 0 <= false_alarm < np.inf and miss + false_alarm > 0):
-        raise ValueError(f"costs must be at least 0 and not both 0: got {miss}, {false_alarm}")
+    miss, false_alarm = (finite_number(cost, "costs", least=0) for cost in (miss, false_alarm))
+    if miss + false_alarm == 0:
+        raise ValueError("costs must be at least 0, and not both 0")
     return false_alarm / (miss + false_alarm)

@@ -51,11 +51,30 @@ def finite_number(value: object, name: str, *, least: float | None = None) -> fl
     >>> finite_number(2, "price", least=0)
     2.0
     """
+    if getattr(value, "ndim", None) == 0:  # an array or a tensor of one number
+        value = value.item()  # type: ignore[attr-defined]
     if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return float(value)
+
+
+def above_0(value: object, name: str) -> float:
+    """Return `value` as a finite float above 0.
+
+    Examples
+    --------
+    >>> above_0(2, "weight")
+    2.0
+    """
+    try:
+        number = finite_number(value, name)
+    except ValueError:
+        number = 0.0
+    if number <= 0:
+        raise ValueError(f"{name} must be above 0 and finite, got {value!r}")
+    return number
 
 
 def between_0_and_1(value: object, name: str) -> float:
@@ -66,9 +85,10 @@ def between_0_and_1(value: object, name: str) -> float:
     >>> between_0_and_1(0.95, "level")
     0.95
     """
-    if not 0 < finite_number(value, name) < 1:
+    number = finite_number(value, name)
+    if not 0 < number < 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value}")
-    return float(value)  # type: ignore[arg-type]
+    return number
 
 
 # --- arrays -------------------------------------------------------------------------------

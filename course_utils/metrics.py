@@ -20,6 +20,7 @@ from course_utils.inputs import (
     as_array,
     between_0_and_1,
     class_numbers,
+    finite_number,
     numbers,
     whole_number,
 )
@@ -365,13 +366,13 @@ def bootstrap_interval(
     tail = (1 - between_0_and_1(level, "level")) / 2
     resamples = whole_number(resamples, "resamples", least=100)
     generator = np.random.default_rng(whole_number(seed, "seed", least=0))
-    size = len(arrays[0])
+    value, size = finite_number(statistic(*arrays), "the statistic"), len(arrays[0])
     draws = np.empty(resamples)
     for i in range(resamples):
         rows = generator.integers(size, size=size)
         draws[i] = statistic(*(array[rows] for array in arrays))
     low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(float(statistic(*arrays)), float(low), float(high), level)
+    return Interval(value, float(low), float(high), level)
 
 
 def seed_interval(values: np.ndarray, level: float = 0.95) -> Interval:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from course_utils.history import History
 from course_utils.imbalance import ThresholdTable
-from course_utils.inputs import numbers, whole_number
+from course_utils.inputs import finite_number, numbers, whole_number
 from course_utils.metrics import Interval, ReliabilityBins
 
 
@@ -142,6 +142,7 @@ def plot_thresholds(table: ThresholdTable, ax: Axes, *, threshold: float | None 
     for name in ("precision", "recall", "f1"):
         ax.plot(table.thresholds[:-1], getattr(table, name)[:-1], label=name.replace("f1", "F1"))
     if threshold is not None:
+        threshold = finite_number(threshold, "threshold")
         ax.axvline(threshold, color="#444444", linestyle="--", linewidth=1)
     ax.set(xlabel="threshold on the probability", ylabel="score", xlim=(0, 1), ylim=(0, 1))
     ax.legend()
@@ -203,6 +204,7 @@ def plot_tokens(
     """
     if len(tokens) != len(ids) or not len(tokens):
         raise ValueError(f"need one id per token, got {len(tokens)} tokens and {len(ids)} ids")
+    line_width = whole_number(line_width, "line_width", least=1)
     row, column, word = 0, 0, 0
     for token, number in zip(tokens, ids, strict=True):
         width = max(len(token), len(str(number))) + 2

