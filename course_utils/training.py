@@ -22,9 +22,17 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from course_utils.batching import Batch, EpochSampler, Example
+from course_utils.batching import (
+    Batch,
+    EpochSampler,
+    Example,
+    SequentialSampler,
+    TokenizedDataset,
+    collate,
+)
 from course_utils.checkpoints import RunFolder
 from course_utils.history import EpochRecord, EvalRecord, History, RunDisplay, StepRecord
+from course_utils.labels import check_labels
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
 from course_utils.runtime import pick_device
@@ -226,13 +234,15 @@ def fit(
     Raises
     ------
     ValueError
-        If an argument is out of range or contradicts another one, if `folder` already holds a
-        run and `resume` is False, or if the run to be resumed was another one.
+        If an argument is out of range or contradicts another one, if labels are none of the
+        head's, if `folder` already holds a run and `resume` is False, or if the run to be
+        resumed was another one.
     FloatingPointError
         If the loss is no longer finite.
     """
     sampler = _check(train_loader, recipe, optimizer, folder, save_every, resume)
     model.to(device or pick_device())
+    _check_labels(model, loss_fn, train_loader, validation_loader)
     functions = {"loss": loss_fn, "optimizer": optimizer, "stopping": should_stop}
     settings = setup(recipe, model, train_loader, validation_loader, **functions)
     run = RunFolder(folder, settings, resume=resume)
@@ -306,6 +316,16 @@ def _check(
     if not isinstance(loader.batch_sampler, EpochSampler):
         raise ValueError("train_loader needs an EpochSampler: build it with batching.train_loader")
     return loader.batch_sampler
+
+
+def _check_labels(model: nn.Module, loss_fn: LossFunction, *loaders: DataLoader[Example]) -> None:
+    """Refuse labels that the model's head or the loss cannot take, before training begins."""
+    for loader in loaders:
+        if isinstance(data := loader.dataset, TokenizedDataset):
+            first = SequentialSampler([0], batch_size=1)
+            one_row = DataLoader(data, batch_sampler=first, collate_fn=collate)
+            logits = evaluate(model, _batches(one_row), lambda logits, labels: logits.sum()).logits
+            check_labels(data.labels, logits.shape[1], loss_fn)
 
 
 def _batches(loader: DataLoader[Example]) -> Iterable[Batch]:

@@ -608,9 +608,10 @@ def test_the_same_seed_gives_the_same_run_and_progress_does_not_matter(capsys):
 
 def test_a_loss_that_is_no_number_ends_fit_and_its_bar(capsys):
     train, validation = tiny.loaders(target="rating")
-    train.dataset.labels[:] = np.nan
+    model = tiny.model(1)
+    nn.init.constant_(model.classifier.weight, math.nan)
     with pytest.raises(FloatingPointError, match="the loss became nan") as raised:
-        fit(tiny.model(1), train, validation, rating_loss, device=CPU)
+        fit(model, train, validation, rating_loss, device=CPU)
     assert raised.tb, "which keeps the bar alive, so that only `fit` can have closed it"
     assert capsys.readouterr().out.endswith("\n")
 
@@ -648,6 +649,30 @@ def test_arguments_out_of_range_are_refused_before_anything_happens(arguments, m
     before = tiny.weights(model)
     with pytest.raises(ValueError, match=message):
         fit(model, *tiny.loaders(), **QUIET, **arguments)
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_label_that_the_head_does_not_have_is_named_before_training(part, untouched):
+    """It used to end in an IndexError out of the loss, in the middle of an epoch."""
+    train, validation = tiny.loaders()
+    loader = {"train": train, "validation": validation}[part]
+    loader.dataset.labels[3] = 2
+    with pytest.raises(ValueError, match="row 3 of labels is 2, no class of a head of 2 outputs"):
+        fit(untouched, train, validation, **QUIET)
+
+
+def test_ratings_for_a_loss_that_wants_classes_are_refused_before_training(untouched):
+    with pytest.raises(ValueError, match="ratings"):
+        fit(untouched, *tiny.loaders(target="rating"), **QUIET)
+
+
+@pytest.fixture
+def untouched():
+    """A model of which the test's end finds every weight as it was."""
+    model = tiny.model()
+    before = tiny.weights(model)
+    yield model
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
 
 
