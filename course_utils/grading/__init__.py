@@ -14,11 +14,12 @@ from those above it:
 9. `submissions`  find each student's notebook in folders and LMS downloads
 10. `sources`     read an answer's code without running it: what does it call?
 11. `copies`      which answers are the same code?
-12. `runner`      runs a submission's cells and calls, inside the sandbox
-13. `sandbox`     the walls around the runner
-14. `grade`       from submissions to results
-15. `reports`     from results to tables and feedback pages
-16. `command`     ``course grade``
+12. `cells`       executes cells as JupyterLab would
+13. `runner`      runs a submission's cells and calls, inside the sandbox
+14. `sandbox`     the walls around the runner
+15. `grade`       from submissions to results
+16. `reports`     from results to tables and feedback pages
+17. `command`     ``course grade``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """
