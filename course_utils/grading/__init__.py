@@ -14,12 +14,13 @@ from those above it:
 9. `submissions`  find each student's notebook in folders and LMS downloads
 10. `sources`     read an answer's code without running it: what does it call?
 11. `copies`      which answers are the same code?
-12. `cells`       executes cells as JupyterLab would
-13. `runner`      runs a submission's cells and calls, inside the sandbox
-14. `sandbox`     the walls around the runner
-15. `grade`       from submissions to results
-16. `reports`     from results to tables and feedback pages
-17. `command`     ``course grade``
+12. `shell`       what a notebook finds around its code: magics, `display`, `input`
+13. `cells`       executes cells as JupyterLab would
+14. `runner`      runs a submission's cells and calls, inside the sandbox
+15. `sandbox`     the walls around the runner
+16. `grade`       from submissions to results
+17. `reports`     from results to tables and feedback pages
+18. `command`     ``course grade``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """
