@@ -21,6 +21,10 @@ from those above it:
 16. `grade`       from submissions to results
 17. `reports`     from results to tables and feedback pages
 18. `command`     ``course grade``
+19. `clean_run`   a notebook in a new process, on a student's own machine
+20. `session`     what only the open session had
+21. `notebook_check` ``course check``
+22. `progress`    ``course progress``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """

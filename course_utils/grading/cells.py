@@ -74,14 +74,21 @@ async def _run(source: str, name: str, shell: Shell, above: int = 0) -> None:
         await _run(body, name, shell, above + found[0].count("\n"))
 
 
-def run_cells(cells: list[str], seconds: float, namespace: dict[str, Any], send: Send) -> None:
-    """Run all cells in order, and send word of each one that fails."""
+def run_cells(
+    cells: list[str],
+    seconds: float,
+    namespace: dict[str, Any],
+    send: Send,
+    begin: Callable[[int], None] = lambda number: None,
+) -> None:
+    """Run all cells in order; send word of each one that fails, `begin` is told of each."""
     shell = Shell(namespace)
     shell.lend()
     if any("IPython" in source for source in cells):
         shell.lend_to_ipython()
     drive = _on_a_loop() if any(re.search("async|await", s) for s in cells) else _without_a_loop
     for number, source in enumerate(cells, start=1):
+        begin(number)
         try:
             with time_limit(seconds):
                 drive(run_cell(source, number, shell))
