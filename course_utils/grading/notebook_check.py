@@ -145,7 +145,7 @@ def _item(name: str, points: int, heard: Heard, file: File) -> ItemSeen:
         lines.append("its check was passed in the open session: the file is not what ran there")
     if changed := file.check_changed(name):
         lines.append(changed)
-    return replace(seen, state=found["state"], why=why, lines=tuple(lines))
+    return replace(seen, state=found["state"], why=why, lines=tuple(dict.fromkeys(lines)))
 
 
 def _cells_that_failed(heard: Heard, file: File) -> Iterator[str]:

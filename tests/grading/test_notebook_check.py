@@ -246,6 +246,15 @@ def test_the_command_says_it_and_leaves_the_notebook_alone(edit, points, code, t
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_guide_shows_what_is_printed():
+    def spoil(notebook):
+        a_deleted_cell(notebook)
+        change(notebook, "import math", "import math\n", "")
+
+    said = report(SOLVED.name, look(edited(spoil), LESSON), time.time() - 130)
+    assert f"```\n{said}\n```" in (ROOT / "docs" / "students.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("lesson", lessons())
 def test_every_solution_is_right_and_every_exercise_is_not(lesson):
     [solved] = SOLUTION.parent.glob(f"{lesson}_*.ipynb")
