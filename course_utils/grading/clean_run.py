@@ -191,7 +191,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    words_of_python = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
     try:
         main()
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=words_of_python, flush=True)
     finally:
         os._exit(1)  # threads of the notebook may never end

@@ -86,11 +86,13 @@ class Shell:
     def lend_to_ipython(self) -> None:
         """Do the same for students who import them, and for IPython itself."""
         import IPython
-        from IPython.core import display_functions, getipython
+        import IPython.display
+        from IPython.core import getipython
 
         for module in (IPython, getipython):
             vars(module)["get_ipython"] = self.get
-        for module in (IPython.display, display_functions):
+        own = sys.modules[IPython.display.display.__module__]  # where it is varies with versions
+        for module in (IPython.display, own):
             vars(module)["display"] = display
 
     def begin(self, source: str) -> None:
