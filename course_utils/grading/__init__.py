@@ -15,7 +15,7 @@ from those above it:
 10. `sources`     read an answer's code without running it: what does it call?
 11. `copies`      which answers are the same code?
 12. `shell`       what a notebook finds around its code: magics, `display`, `input`
-13. `cells`       executes cells as JupyterLab would
+13. `execution`   executes cells as JupyterLab would
 14. `runner`      runs a submission's cells and calls, inside the sandbox
 15. `sandbox`     the walls around the runner
 16. `grade`       from submissions to results

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from course_utils.grading import CheckFailed, check
-from course_utils.grading.cells import TimeLimit, run_cells, time_limit, words
 from course_utils.grading.checks import IN_SANDBOX
+from course_utils.grading.execution import TimeLimit, run_cells, time_limit, words
 
 CHILD = ["-m", "course_utils.grading.clean_run"]
 ITEM_SECONDS = 10.0  # for all cases of an item, as in grading

@@ -23,7 +23,7 @@ from importlib import import_module
 from typing import Any
 
 from course_utils.grading.calls import attempt_on
-from course_utils.grading.cells import PATIENCE, Send, listed, run_cells, time_limit, words
+from course_utils.grading.execution import PATIENCE, Send, listed, run_cells, time_limit, words
 from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, live, loads
 from course_utils.grading.withheld import withhold
 

@@ -29,8 +29,8 @@ CHECK = re.compile(r"check\(\"\d\d\.\w+\", (\w+)\)$")
 MISSING_NAME = re.compile(r"name '(\w+)' is not defined")
 MISSING_MODULE = re.compile(r"No module named '([\w.]+)'")
 DEFINITION = re.compile(r"^(?:(?:async )?def |class )?(\w+)(?=\(|:| *=[^=])", re.MULTILINE)
-RUNS_CODE = re.compile(r"^(\s*)%{1,2}(?:time|timeit|prun|capture)\b", re.MULTILINE)
-OTHER_MAGIC = re.compile(r"^(\s*)[%!?].*", re.MULTILINE)
+RUNS_CODE = re.compile(r"^([ \t]*)%{1,2}(?:time|timeit|prun|capture)\b[ \t]*", re.MULTILINE)
+OTHER_MAGIC = re.compile(r"^([ \t]*)[%!?].*", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ DRIVER = """
 import builtins, json, os, sys, types
 module = sys.modules["__main__"] = types.ModuleType("__main__")
 namespace = vars(module)
-from course_utils.grading.cells import run_cells
+from course_utils.grading.execution import run_cells
 cells, failed = json.loads(sys.stdin.readline()), {}
 sys.stdout, out = open(os.devnull, "w"), sys.stdout
 def send(kind, number, failure):
