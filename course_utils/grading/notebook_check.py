@@ -120,7 +120,7 @@ def look(raw: bytes, lesson: str, seconds: float = SECONDS) -> NotebookSeen:
     sources = [cell.source for cell in read_cells(raw)[0]]
     most = points_of(lesson)
     heard = run_clean(sources, list(most), seconds)
-    file = File(saved_cells(raw), heard.failures)
+    file = File(saved_cells(raw, sources), heard.failures)
     items = tuple(_item(name, points, heard, file) for name, points in most.items())
     remarks = [*_cells_that_failed(heard, file), heard.ended, file.out_of_order()]
     right = any(item.state == "right" for item in items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ from course_utils.grading.grade import Settings, grade_one
 from course_utils.grading.items import lessons
 from course_utils.grading.notebook_check import look, points_of, report
 from course_utils.grading.sandbox import Limits
-from course_utils.grading.session import File, SavedCell
+from course_utils.grading.session import File, SavedCell, saved_cells
 from course_utils.grading.submissions import Submission
 from tests.grading.hostile import EXERCISE, ROOT, SOLUTION
 
@@ -349,6 +350,13 @@ def code(*sources, **saved):
 def test_why_a_name_is_missing(sources, failed, before, words):
     file = File(code(*sources), dict.fromkeys(failed, "an error"))
     assert words in file.why_missing("y", before)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252", "utf-8-sig"])
+def test_a_file_in_another_encoding_is_read_as_grading_does(encoding):
+    content = {"cells": [{"cell_type": "code", "source": "é = 1", "outputs": [None]}]}
+    raw = json.dumps(content, ensure_ascii=False).encode(encoding)
+    assert saved_cells(raw, ["é = 1"]) == code("é = 1")
 
 
 # -- progress ------------------------------------------------------------------------------------
