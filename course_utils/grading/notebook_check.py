@@ -15,6 +15,7 @@ from pathlib import Path
 from course_utils.grading.clean_run import Heard, run_clean
 from course_utils.grading.session import File, saved_cells
 from course_utils.grading.submissions import Corrupt, another_lesson, lesson_of, read_cells
+from course_utils.grading.visible import read_keys, visible_lessons
 
 SECONDS = 120.0  # for a whole notebook, as in grading; a cell gets a quarter
 MARKS = {"right": "✓", "not attempted": "○"}
@@ -79,9 +80,7 @@ class NotebookSeen:
 
 def points_of(lesson: str) -> dict[str, int]:
     """Return the items of a lesson and their points."""
-    from course_utils.grading.items import load_items
-
-    return {item.name: item.points for item in load_items(lesson)}
+    return {key.exercise.name: key.exercise.points for key in read_keys(lesson)}
 
 
 def read_exercise(path: Path, expected: str = "") -> tuple[bytes, str]:
@@ -112,6 +111,8 @@ def read_exercise(path: Path, expected: str = "") -> tuple[bytes, str]:
         raise NotAnExercise("; ".join(["a notebook without exercises", where]).strip("; "))
     if not lesson:
         raise NotAnExercise("neither its metadata nor its checks say which lesson it is of")
+    if lesson not in visible_lessons():
+        raise NotAnExercise(f"this version of the course has no exercises of lesson {lesson}")
     return raw, lesson
 
 

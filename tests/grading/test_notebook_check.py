@@ -17,11 +17,11 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from course_utils.grading.grade import Settings, grade_one
-from course_utils.grading.items import lessons
 from course_utils.grading.notebook_check import look, points_of, report
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.session import File, SavedCell, saved_cells
 from course_utils.grading.submissions import Submission
+from course_utils.grading.visible import visible_lessons
 from tests.grading.hostile import EXERCISE, ROOT, SOLUTION
 
 LESSON = "06"  # its cells need no torch, so a clean run takes a second
@@ -256,7 +256,7 @@ def test_the_guide_shows_what_is_printed():
     assert f"```\n{said}\n```" in (ROOT / "docs" / "students.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("lesson", lessons())
+@pytest.mark.parametrize("lesson", visible_lessons())
 def test_every_solution_is_right_and_every_exercise_is_not(lesson):
     [solved] = SOLUTION.parent.glob(f"{lesson}_*.ipynb")
     [given] = EXERCISE.parent.glob(f"{lesson}_*.ipynb")
