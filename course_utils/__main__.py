@@ -1,4 +1,4 @@
-"""The `course` command: ``course doctor``, ``course data``, ``course grade``.
+"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``.
 
 Also ``python -m course_utils``. The exit code is 0 when all is well, 1 when something is
 not (one line on standard error says what), 2 for a command that cannot be understood.
@@ -8,6 +8,7 @@ module only when it is asked for, so that ``course --help`` is immediate.
 """
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,24 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
+def check(options: argparse.Namespace) -> int:
+    """Say what grading would see in notebooks."""
+    from course_utils.grading.notebook_check import run
+
+    return run(options.notebooks, options.lesson or "", options.timeout)
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Say what is solved in a folder of exercises."""
+    from course_utils.grading.notebook_check import NotAnExercise
+    from course_utils.grading.progress import run
+
+    try:
+        return run(options.folder, options.check)
+    except NotAnExercise as error:
+        raise RuntimeError(error) from None
+
+
 def grade(options: argparse.Namespace) -> int:
     """Grade what a class handed in."""
     from course_utils.grading.command import run
@@ -62,6 +81,15 @@ def grade(options: argparse.Namespace) -> int:
         raise RuntimeError(error) from None
 
 
+CHECK_WORDS = """\
+The notebook is run from top to bottom in a new process, as it will be for grading, and only read.
+Save it first. It may take up to two minutes.
+
+exit codes:
+  0    every item of every notebook is right
+  1    something is not, or a file is not an exercise
+  2    the command cannot be understood
+"""
 GRADE_CODES = """\
 exit codes:
   0    every submission was graded, and each is ok or failed
@@ -93,6 +121,25 @@ def make_parser() -> argparse.ArgumentParser:
     )
     either.add_argument("--list", action="store_true", help="list only, fetch nothing")
     command.set_defaults(run=data)
+
+    command = commands.add_parser(
+        "check",
+        help="what would grading see in a notebook?",
+        epilog=CHECK_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="exercises/01_gradients.ipynb")
+    add("--lesson", metavar="NN", help="refuse a notebook of another lesson")
+    add("--timeout", type=positive, default=120.0, metavar="S", help="for one notebook")
+    command.set_defaults(run=check)
+
+    command = commands.add_parser("progress", help="what is solved, in all exercises?")
+    command.add_argument("folder", nargs="?", type=Path, help="default: exercises")
+    command.add_argument(
+        "--check", action="store_true", help="run all again, not only what has changed"
+    )
+    command.set_defaults(run=progress)
 
     command = commands.add_parser(
         "grade",
@@ -144,6 +191,9 @@ def whole(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = make_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a console that has no ✓ shows another character
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return int(options.run(options))
     except KeyboardInterrupt:

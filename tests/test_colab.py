@@ -349,6 +349,34 @@ def test_the_cell_run_again_replaces_an_old_course_and_nothing_else(runtime):
     assert inventory(runtime.python) == before
 
 
+@pytest.mark.slow
+@pytest.mark.network
+def test_course_check_in_a_colab_runtime(runtime, tmp_path):
+    """With its IPython: magics and await, in a solved exercise as it would lie in Drive."""
+    if not (runtime.site / "course_utils").exists():  # when this test runs alone
+        assert runtime.run(colab_cell().source).returncode == 0
+    solved = with_colab(read_notebook(ROOT / "solutions" / "06_evaluation.ipynb"), "exercises/x")
+    solved.cells[1:1] = [
+        new_code_cell("%matplotlib inline\n!nvidia-smi\nimport asyncio\nawait asyncio.sleep(0)"),
+        new_code_cell("from IPython.display import display, HTML\ndisplay(HTML('<b>x</b>'))"),
+    ]
+    for cell in code_cells(solved):
+        if "def auc(" in cell.source:
+            cell.source = "%%time\n" + cell.source.replace("def auc(", "async def auc(")
+    place = tmp_path / "Colab Notebooks" / "06_evaluation.ipynb"
+    place.parent.mkdir()
+    nbformat.write(solved, place)
+    before = inventory(runtime.python)
+    code = (
+        f"from course_utils.__main__ import main; raise SystemExit(main(['check', {str(place)!r}]))"
+    )
+    done = runtime.run(code)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "14 of 14 points, 5 of 5 items" in done.stdout
+    assert "!" not in done.stdout  # no remark: the cell for Colab did nothing, all others ran
+    assert inventory(runtime.python) == before
+
+
 # -- Colab's Python -----------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 from nbgrader.preprocessors import ClearSolutions, LockCells
 
 from course_utils.grading.items import Item, load_items
@@ -45,6 +46,12 @@ from tools.notebooks import (
     write_atomically,
 )
 
+HANDING_IN = """\
+## Before you hand in
+
+Save this notebook, then say in a terminal: `course check exercises/{name}.ipynb`. It runs the file
+from top to bottom in a new process, as grading does, and says what grading would see.
+[More](../docs/students.md#before-you-hand-in)"""
 CHECK = re.compile(r"^check\(\"(\d\d\.\w+)\"", re.MULTILINE)
 ITEM_LINE = re.compile(r"^\*\*Item (\d\d\.\w+)\*\*.*$", re.MULTILINE)
 SOLUTION = "### BEGIN SOLUTION"
@@ -143,6 +150,8 @@ def make_exercise(solution: NotebookNode, name: str) -> NotebookNode:
             cell.source = re.sub(r"\n{3,}", "\n\n", MEASURED.sub("", cell.source)).strip()
     for step in (ClearSolutions(), ClearOutputPreprocessor(), LockCells()):
         notebook, _ = step.preprocess(notebook, {})
+    hint = new_markdown_cell(HANDING_IN.format(name=name), id="handing-in")
+    notebook.cells.append(hint)
     notebook.metadata = NotebookNode(
         kernelspec=solution.metadata["kernelspec"],
         language_info={"name": "python"},

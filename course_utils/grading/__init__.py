@@ -14,11 +14,17 @@ from those above it:
 9. `submissions`  find each student's notebook in folders and LMS downloads
 10. `sources`     read an answer's code without running it: what does it call?
 11. `copies`      which answers are the same code?
-12. `runner`      runs a submission's cells and calls, inside the sandbox
-13. `sandbox`     the walls around the runner
-14. `grade`       from submissions to results
-15. `reports`     from results to tables and feedback pages
-16. `command`     ``course grade``
+12. `shell`       what a notebook finds around its code: magics, `display`, `input`
+13. `execution`   executes cells as JupyterLab would
+14. `runner`      runs a submission's cells and calls, inside the sandbox
+15. `sandbox`     the walls around the runner
+16. `grade`       from submissions to results
+17. `reports`     from results to tables and feedback pages
+18. `command`     ``course grade``
+19. `clean_run`   a notebook in a new process, on a student's own machine
+20. `session`     what only the open session had
+21. `notebook_check` ``course check``
+22. `progress`    ``course progress``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """

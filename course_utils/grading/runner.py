@@ -10,96 +10,26 @@ Nothing here is trusted: student code shares this process and may rewrite any of
 could gain is settled outside, where results are compared with answers that never come here.
 """
 
-import ast
 import builtins
 import contextlib
 import gc
-import linecache
 import os
 import random
 import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from course_utils.grading.calls import CELL, Failure, attempt_on, describe
+from course_utils.grading.calls import attempt_on
+from course_utils.grading.execution import PATIENCE, Send, listed, run_cells, time_limit, words
 from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, live, loads
 from course_utils.grading.withheld import withhold
 
 NOT_DEFINED = "NotDefined"
 TIME_LIMIT = "TimeLimit"
 CALLED = 73  # the exit code of a fork that got to its end: a student's os._exit(0) is another
-Send = Callable[..., None]
-
-
-class TimeLimit(BaseException):
-    """A cell or an item took too long. Not an Exception, so that ``except Exception`` lets go."""
-
-
-PATIENCE = 2  # wall-clock seconds allowed for each second of computing: the machine may be busy
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Raise `TimeLimit` in the body after so many seconds of computing, or twice as many of any."""
-
-    def stop(*_: Any) -> None:
-        raise TimeLimit(f"stopped after {seconds:g} s")
-
-    timers = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
-    for timer, number in timers.items():
-        signal.signal(number, stop)
-        limit = seconds if timer == signal.ITIMER_PROF else PATIENCE * seconds
-        signal.setitimer(timer, limit, 1.0)  # again each second, if it is caught
-    try:
-        yield
-    finally:
-        for timer in timers:
-            signal.setitimer(timer, 0)
-
-
-def without_magics(source: str) -> str:
-    r"""Return a cell as Python: IPython's magics and shell lines are left out.
-
-    Examples
-    --------
-    >>> without_magics("%matplotlib inline\nx = 7 % 2")
-    'pass\nx = 7 % 2'
-    """
-    try:
-        ast.parse(source)
-        return source
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        pass
-    lines = source.split("\n")
-    if lines[0].lstrip().startswith("%%"):
-        timing = lines[0].lstrip().startswith(("%%time", "%%capture", "%%prun"))
-        return without_magics("\n".join(["pass", *lines[1:]])) if timing else "pass"
-    for number, line in enumerate(lines):
-        bare = line.lstrip()
-        if bare.startswith(("%", "!", "?")) or bare.endswith("?"):
-            lines[number] = line[: len(line) - len(bare)] + "pass"
-    return "\n".join(lines)
-
-
-def run_cell(source: str, number: int, namespace: dict[str, Any]) -> None:
-    """Execute one cell; its lines are kept for tracebacks."""
-    name = f"{CELL} {number}>"
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    exec(compile(without_magics(source), name, "exec"), namespace)
-
-
-def run_cells(cells: list[str], seconds: float, namespace: dict[str, Any], send: Send) -> None:
-    """Run all cells in order, and send word of each one that fails."""
-    for number, source in enumerate(cells, start=1):
-        try:
-            with time_limit(seconds):
-                run_cell(source, number, namespace)
-        except BaseException as error:  # also SystemExit and KeyboardInterrupt: go on
-            send("cell", number=number, failure=_words(error))
 
 
 def call_item(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> None:
@@ -120,9 +50,9 @@ def call_item(job: dict[str, Any], namespace: dict[str, Any], send: Send) -> Non
                     given = {name: live(inputs.pop(name)) for name in list(inputs)}
                     outcome = attempt_on(call, target, given)
                 report |= {"value": outcome.value, "inputs": outcome.inputs}
-                failure = _listed(outcome.failure) if outcome.failure else None
+                failure = listed(outcome.failure) if outcome.failure else None
         except BaseException as error:
-            failure = _words(error)
+            failure = words(error)
         try:
             send("outcome", **report, failure=failure)
         except WireError as error:
@@ -169,14 +99,6 @@ def _has_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _words(error: BaseException) -> list[Any]:
-    return _listed(describe(error))
-
-
-def _listed(failure: Failure) -> list[Any]:
-    return [failure.type_name, failure.message, list(failure.lines)]
-
-
 def _read_line(file: Any) -> dict[str, Any]:
     content = loads(file.readline(4 * MOST_BYTES).rstrip(b"\n"))
     assert isinstance(content, dict)
@@ -200,7 +122,7 @@ def main() -> None:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module  # where pickle and dataclasses look for students' classes
     namespace = vars(module)
-    namespace |= {"__builtins__": builtins, "display": print}
+    namespace["__builtins__"] = builtins
     send("ready")  # if this never comes, no student is to blame
     job = _read_line(jobs)
     random.seed(0)

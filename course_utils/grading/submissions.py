@@ -15,6 +15,7 @@ import re
 import stat
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ CANVAS = re.compile(r"^(?P<name>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)$")
 MOODLE = re.compile(r"^(?P<name>.+)_(?P<id>\d+)_assignsubmission_file_?$")
 COPY = re.compile(r"(?: \((\d+)\)|-(\d+)| - Copy| copy)?$")
 EXERCISE = re.compile(rb'"exercise"\s*:\s*"(\d\d)_\w+"')
+CHECK = re.compile(rb'"check\(\\"(\d\d)\.\w+\\"')  # at the beginning of a line of a cell
 IGNORED = {"__MACOSX", ".ipynb_checkpoints"}
 NOTEBOOK = re.compile(r"\.ipynb(\.(json|txt))?$", re.IGNORECASE)  # browsers add an ending
 
@@ -73,11 +75,8 @@ class Found:
 
     @property
     def lesson(self) -> str:
-        """The lesson that its metadata or, failing that, its name tells; empty if neither."""
-        if marked := EXERCISE.findall(self.raw):
-            return str(marked[-1].decode())  # metadata stand after the cells
-        named = re.search(r"(?<!\d)(\d\d)_[a-z]", self.name)
-        return named[1] if named else ""
+        """The lesson that its metadata, its checks or its name tell, in this order; or empty."""
+        return lesson_of(self.raw, self.name)
 
     @property
     def order(self) -> tuple[float, int, str]:
@@ -85,6 +84,22 @@ class Found:
         match = COPY.search(_stem(self.name))
         copy = next((int(n) for n in match.groups() if n), 0) if match else 0
         return (self.time, copy, "/".join((*self.folders, self.name)))
+
+
+def lesson_of(raw: bytes, name: str) -> str:
+    r"""Return the lesson of an exercise notebook: what it is counts before what it is called.
+
+    Examples
+    --------
+    >>> lesson_of(b'"check(\\"03.attention\\", attention)"', "05_fine_tuning_bert.ipynb")
+    '03'
+    """
+    if marked := EXERCISE.findall(raw):
+        return str(marked[-1].decode())  # metadata stand after the cells
+    if checked := Counter(CHECK.findall(raw)):  # another editor dropped the metadata
+        return str(checked.most_common(1)[0][0].decode())
+    named = re.search(r"(?<!\d)(\d\d)_[a-z]", name)
+    return named[1] if named else ""
 
 
 # --- reading files --------------------------------------------------------------------------
@@ -278,6 +293,8 @@ def _choose(
     if not fitting:
         others = sorted({_tidy(f.name) if f.name else f.problem for f in own})
         problem = f"no notebook of lesson {lesson}; found: {', '.join(others)[:200]}"
+        if only_lesson and len(notebooks) == 1 and notebooks[0].lesson:
+            problem = another_lesson(_tidy(notebooks[0].name), notebooks[0].lesson, lesson)
         return Submission(student, lesson, problem=problem, platform_id=number)
     newest = fitting[-1]
     file = "/".join(_tidy(part) for part in (*newest.folders[1:], newest.name))
@@ -286,6 +303,11 @@ def _choose(
     return Submission(
         student, lesson, file, newest.raw, newest.problem, tuple(notes), platform_id=number
     )
+
+
+def another_lesson(name: str, lesson: str, expected: str) -> str:
+    """Say that a notebook is not of the lesson that was asked for."""
+    return f"{name} is the notebook of lesson {lesson}; lesson {expected} was expected"
 
 
 def read_roster(path: Path) -> list[str]:

@@ -103,6 +103,35 @@ def test_a_renamed_file_without_metadata_is_taken_and_noted(tmp_path):
     assert rows(source, lessons=("01", "02"))["ada", "02"].problem.startswith("no notebook")
 
 
+def without_metadata(lesson: str) -> str:
+    """What is left of an exercise when an editor drops what it does not know."""
+    content = json.loads(marked(lesson))
+    content["cells"] *= 2
+    content["cells"] += [
+        {"cell_type": "code", "source": [f'check("{lesson}.{name}", {name})'], "outputs": []}
+        for name in ("one", "two")
+    ]
+    return json.dumps(content | {"metadata": {}})
+
+
+@pytest.mark.parametrize("text", [marked("03"), without_metadata("03")], ids=["marked", "checks"])
+def test_another_lessons_notebook_is_named_as_what_it_is(tmp_path, text):
+    """Also where it is called as the one that was expected: it would get 0 points in silence."""
+    found = rows(fill(tmp_path, {"ada/05_fine_tuning.ipynb": text}), lessons=("05",))["ada", "05"]
+    assert found.file == ""
+    assert found.problem == (
+        "05_fine_tuning.ipynb is the notebook of lesson 03; lesson 05 was expected"
+    )
+
+
+def test_one_check_of_another_lesson_changes_nothing(tmp_path):
+    extra = {"cell_type": "code", "source": ['check("01.one", one)'], "outputs": []}
+    content = json.loads(without_metadata("03"))
+    content["cells"].insert(0, extra)
+    found = rows(fill(tmp_path, {"ada/x.ipynb": json.dumps(content)}), lessons=("03",))
+    assert found["ada", "03"].file == "x.ipynb"
+
+
 def test_a_cell_cannot_pretend_to_be_metadata(tmp_path):
     source = fill(tmp_path, {"ada/01_x.ipynb": marked("01", 'y = {"exercise": "02_topic"}')})
     assert rows(source)["ada", "01"].file == "01_x.ipynb"

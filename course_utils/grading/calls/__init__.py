@@ -6,6 +6,7 @@ needs besides is in ``lesson_NN.py`` beside this file. A call knows no expected 
 references are in `answer_book`, which does not exist inside the sandbox.
 """
 
+import inspect
 import linecache
 import random
 import sys
@@ -60,7 +61,8 @@ def function(target: Any, inputs: dict[str, Any]) -> Any:
 def attempt(call: Call, target: Any, inputs: dict[str, Plain]) -> Outcome:
     """Run one call on fresh copies of the inputs; an exception becomes a `Failure`.
 
-    Random generators start at the same point, so that equal answers give equal results.
+    Random generators start at the same point, so that equal answers give equal results. An async
+    function is called and awaited.
 
     Examples
     --------
@@ -76,7 +78,7 @@ def attempt_on(call: Call, target: Any, given: dict[str, Any]) -> Outcome:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            value = plain(call(target, given))
+            value = plain(call(awaited(target), given))
     except Exception as error:
         return Outcome(None, plain(given), describe(error))
     return Outcome(value, plain(given))
@@ -95,6 +97,51 @@ def as_rows(value: Any) -> list[int]:
     if value is None:
         raise TypeError("row numbers are expected and None came: is there a `return`?")
     return [int(row) for row in value]
+
+
+def awaited(target: Any) -> Any:
+    """Return an async function as one that waits for its result; anything else as it is.
+
+    Examples
+    --------
+    >>> async def double(x):
+    ...     return 2 * x
+    >>> awaited(double)(4)
+    8
+    """
+    if not (inspect.isfunction(target) and inspect.iscoroutinefunction(inspect.unwrap(target))):
+        return target
+
+    def call(*given: Any, **named: Any) -> Any:
+        result = target(*given, **named)
+        return wait_for(result) if inspect.isawaitable(result) else result
+
+    return call
+
+
+def wait_for(awaitable: Any) -> Any:
+    """Return what an awaitable gives, also inside a notebook, whose event loop is running."""
+    import asyncio
+    from concurrent.futures import Future
+    from threading import Thread
+
+    async def whole() -> Any:
+        return await awaitable
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(whole())
+    future: Future[Any] = Future()
+
+    def run() -> None:  # a loop cannot wait for itself: this one gets a thread of its own
+        try:
+            future.set_result(asyncio.run(whole()))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result()
 
 
 def describe(error: BaseException) -> Failure:
