@@ -22,17 +22,10 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from course_utils.batching import (
-    Batch,
-    EpochSampler,
-    Example,
-    SequentialSampler,
-    TokenizedDataset,
-    collate,
-)
+from course_utils.batching import Batch, EpochSampler, Example, TokenizedDataset
 from course_utils.checkpoints import RunFolder
 from course_utils.history import EpochRecord, EvalRecord, History, RunDisplay, StepRecord
-from course_utils.labels import check_labels
+from course_utils.labels import check_labels, count_outputs
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
 from course_utils.runtime import pick_device
@@ -322,10 +315,7 @@ def _check_labels(model: nn.Module, loss_fn: LossFunction, *loaders: DataLoader[
     """Refuse labels that the model's head or the loss cannot take, before training begins."""
     for loader in loaders:
         if isinstance(data := loader.dataset, TokenizedDataset):
-            first = SequentialSampler([0], batch_size=1)
-            one_row = DataLoader(data, batch_sampler=first, collate_fn=collate)
-            logits = evaluate(model, _batches(one_row), lambda logits, labels: logits.sum()).logits
-            check_labels(data.labels, logits.shape[1], loss_fn)
+            check_labels(data.labels, count_outputs(model, data), loss_fn)
 
 
 def _batches(loader: DataLoader[Example]) -> Iterable[Batch]:
