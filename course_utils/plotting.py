@@ -16,6 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from course_utils.history import History
 from course_utils.imbalance import ThresholdTable
@@ -190,6 +192,45 @@ def plot_attention(weights: np.ndarray, tokens: Sequence[str], ax: Axes) -> Axes
     ax.set(xlabel="is looked at (key)", ylabel="looks (query)")
     ax.grid(False)
     return ax
+
+
+def label_points(points: np.ndarray, labels: Sequence[str], ax: Axes) -> Axes:
+    """Write a label beside each point, where it covers no other label and no other point.
+
+    Call it last: what changes the size or the limits of the axes afterwards moves the points
+    apart or together, and not the labels' sizes with them.
+
+    Parameters
+    ----------
+    points : ndarray of shape (N, 2)
+        Places, in the units of the axes.
+    labels : sequence of str
+        N words.
+    ax : Axes
+    """
+    ax.figure.canvas.figure.draw_without_rendering()  # lays it out: places are final now
+    angles = np.radians(range(0, 360, 45))  # to the right first
+    offsets = [(r * np.cos(angle), r * np.sin(angle)) for r in (5, 10, 16, 24) for angle in angles]
+    screen = ax.transData.transform(points)  # (N, 2), pixels
+    spots = [Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in screen]
+    written: list[Bbox] = []
+    for number, (point, label) in enumerate(zip(points, labels, strict=True)):
+        text = ax.annotate(label, point, (0, 0), textcoords="offset points", fontsize=8)
+        others = spots[:number] + spots[number + 1 :] + written
+        covered = [_box_at(text, offset).count_overlaps(others) for offset in offsets]
+        x, y = offsets[int(np.argmin(covered))]  # the first of the best: the nearest
+        written.append(_box_at(text, (x, y)))
+        if np.hypot(x, y) > 8:  # too far to see at once whose label it is
+            line = {"arrowstyle": "-", "color": "#444444", "linewidth": 0.5}
+            ax.annotate("", point, (x, y), textcoords="offset points", arrowprops=line)
+    return ax
+
+
+def _box_at(text: Annotation, offset: tuple[float, float]) -> Bbox:
+    """Move a text to an offset from its point, growing away from it; the box it then fills."""
+    side = ("center", "left", "right")[round(np.sign(round(offset[0])))]
+    text.set(position=offset, ha=side, va="center")
+    return text.get_window_extent()
 
 
 def plot_tokens(

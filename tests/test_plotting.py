@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from course_utils.history import EvalRecord, History, StepRecord
 from course_utils.metrics import Interval, ReliabilityBins
 from course_utils.plotting import (
+    label_points,
     plot_confusion,
     plot_history,
     plot_intervals,
@@ -138,3 +139,29 @@ def test_in_a_notebook_a_figure_appears_once_with_its_description():
     assert shown[0].metadata["image/png"]["alt"] == "A straight line that rises from one to two."
     assert base64.b64decode(shown[0].data["image/png"]).startswith(b"\x89PNG")
     assert figures[0].data["text/plain"] == "[]", "closed, so that the next cell does not repeat it"
+
+
+def test_labels_cover_neither_each_other_nor_points(axes):
+    """Eight points in a heap: beside their points, most of the labels would cover another."""
+    rng = np.random.default_rng(0)
+    points, words = rng.normal(0, 0.03, (8, 2)), [f"word {i}" for i in range(8)]
+    ax = axes[0]
+    ax.scatter(*points.T, s=14)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1))
+    assert label_points(points, words, ax) is ax
+    ax.figure.draw_without_rendering()
+    labels = [text for text in ax.texts if text.get_text()]
+    assert [label.get_text() for label in labels] == words
+    boxes = [label.get_window_extent() for label in labels]
+    for number, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[:number] + boxes[number + 1 :]) == 0
+        assert not box.contains(*ax.transData.transform(points[number]))
+
+
+def test_a_label_alone_stands_right_of_its_point(axes):
+    axes[0].set(xlim=(0, 1), ylim=(0, 1))
+    label_points(np.array([[0.5, 0.5]]), ["alone"], axes[0])
+    (label,) = axes[0].texts
+    assert label.get_position() == (5, 0)
+    with pytest.raises(ValueError, match="shorter"):
+        label_points(np.zeros((2, 2)), ["one"], axes[0])
