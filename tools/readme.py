@@ -24,7 +24,7 @@ from PIL import Image
 from tools.notebooks import ROOT, read_notebook, repository, write_atomically
 
 # Which objective of a lesson stands on the map; of any other, the second.
-SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
+SHOWN = {"01": 2, "01a": 1, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
 PICTURE = "docs/images/lesson.png"
 SHOWS = ("06_evaluation", "threshold_dial(", 655)  # notebook, its cell, columns kept of the output
 PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
@@ -63,7 +63,7 @@ def read_row(path: Path, root: Path = ROOT) -> Row:
     return Row(
         path=path.relative_to(root).as_posix(),
         title=title[1].split(":")[0].replace(". ", " ", 1),  # without a subtitle
-        learn=first_clause(found[min(SHOWN.get(path.stem[:2], 2), len(found)) - 1]),
+        learn=first_clause(found[min(SHOWN.get(path.stem.split("_")[0], 2), len(found)) - 1]),
         minutes=minutes[1] if minutes else "",
         needs=short_needs(needs[1]),
         exercise=f"[{path.stem[:2]}]({exercise})" if (root / exercise).exists() else "",
@@ -84,13 +84,13 @@ def first_clause(text: str) -> str:
 def short_needs(text: str) -> str:
     """The lessons a lesson builds on; if it names none, the beginning of its first sentence.
 
-    >>> short_needs("lesson 01 (loss) and lessons 03 and 02.")
-    '01, 02, 03'
+    >>> short_needs("lesson 01b (loss) and lessons 03 and 02.")
+    '01b, 02, 03'
     >>> short_needs(" Python with lists. No machine learning.")
     'Python'
     """
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(text.split()))
-    lessons = re.findall(r"\b(\d\d)\b", plain)
+    lessons = re.findall(r"\b(\d\d[a-z]?)\b", plain)
     return ", ".join(sorted(set(lessons))) or re.split(r"\.| with ", plain)[0].strip()
 
 
