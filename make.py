@@ -404,12 +404,33 @@ def write_lab_settings() -> None:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def require_startable(arguments: List[str]) -> None:
+    """Stop where JupyterLab would stop with less to go by, or start where no one can reach it."""
+    if is_root() and "SUDO_USER" in os.environ and "--allow-root" not in arguments:
+        raise Stop(
+            "Leave sudo out: what is installed, and every notebook you save, would belong to "
+            "root, and be closed to {}. Only if that is meant: --allow-root.".format(
+                os.environ["SUDO_USER"]
+            )
+        )
+    for i, said in enumerate(arguments):
+        name, sign, behind = said.partition("=")
+        port = behind if sign else "".join(arguments[i + 1 : i + 2])
+        if name == "--port" and not (port.isdigit() and int(port) < 65536):
+            raise Stop("--port needs a whole number below 65536, such as 8890; got " + repr(port))
+
+
+def is_root() -> bool:
+    return getattr(os, "geteuid", lambda: 1)() == 0
+
+
 def lab_arguments(arguments: List[str]) -> List[str]:
     """What JupyterLab is told: the project is its root, and a notebook its first page.
 
     That is the first lesson, or the notebook that a person names. Options which a person gives
     are not given again.
     """
+    require_startable(arguments)
     named = [a for a in arguments if a.endswith(".ipynb") and not a.startswith("-")]
     first = named[0] if named else "notebooks/00_start_here.ipynb"
     ours = {"--ServerApp.root_dir": "."}  # so that exercises/ can be reached from notebooks/
@@ -424,32 +445,20 @@ def lab_arguments(arguments: List[str]) -> List[str]:
     if "--debug" not in arguments:
         ours["--log-level"] = "WARN"  # the address, and what goes wrong; not thirty more lines
     theirs = [a for a in arguments if a not in named]
+    if is_root() and "--allow-root" not in theirs:
+        # The only account that containers and many rented machines have; JupyterLab would refuse.
+        theirs.append("--allow-root")
     said = {a.split("=")[0] for a in theirs}
     return [name + "=" + value for name, value in ours.items() if name not in said] + theirs
 
 
-def require_startable(arguments: List[str]) -> None:
-    """Stop where JupyterLab would stop with less to go by, or start where no one can reach it."""
-    if "--allow-root" not in arguments and getattr(os, "geteuid", lambda: 1)() == 0:
-        raise Stop(
-            "JupyterLab does not start for root unless told to. Use an account of your own, or say "
-            'make lab ARGS="--allow-root" (python make.py lab --allow-root).'
-        )
-    for i, said in enumerate(arguments):
-        name, sign, behind = said.partition("=")
-        port = behind if sign else "".join(arguments[i + 1 : i + 2])
-        if name == "--port" and not (port.isdigit() and int(port) < 65536):
-            raise Stop("--port needs a whole number below 65536, such as 8890; got " + repr(port))
-
-
 def lab(arguments: List[str]) -> int:
-    require_startable(arguments)
     if not data_are_there():
         if fetch_data([]):
             return 1
         remember_data()
     write_lab_settings()
-    return run(["-m", "jupyterlab"] + lab_arguments(arguments))
+    return run(["-m", "jupyterlab"] + arguments)
 
 
 def test(arguments: List[str]) -> int:
@@ -532,6 +541,8 @@ def main(arguments: List[str]) -> int:
             raise Stop("There is no target {!r}; there are: {}.".format(name, ", ".join(TARGETS)))
         require_python()
         require_project()
+        if name == "lab":
+            rest = lab_arguments(rest)  # what cannot start is said before minutes of installing
         if name != "clean":  # which must work when nothing else does
             make_environment()
         return TARGETS[name](rest)

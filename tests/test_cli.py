@@ -69,6 +69,8 @@ def test_the_data_command_needs_no_torch(archive):
 
 
 def test_installed_as_course():
+    if re.search(r'["$`\\]', sys.prefix):
+        pytest.skip("pip's launchers do not run from such a folder; python -m course_utils does")
     script = Path(sysconfig.get_path("scripts")) / f"course{'.exe' if os.name == 'nt' else ''}"
     shown = subprocess.run([str(script), "--help"], capture_output=True, text=True, timeout=300)
     assert shown.returncode == 0

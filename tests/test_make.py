@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import make as make_py
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = shutil.which("make")
@@ -234,7 +237,7 @@ def stub(folder: Path, name: str, script: str) -> None:
 
 OLD = """case "$2" in *print*) echo 3.8.18;; *) exit 1;; esac"""
 SHIM = 'echo "pyenv: $0: command not found" >&2; exit 127'
-GOOD = f'exec "{sys.executable}" "$@"'
+GOOD = f'exec {shlex.quote(sys.executable)} "$@"'
 
 
 def run_make(project: Path, tmp_path: Path, pythons: dict[str, str], *arguments: str):
@@ -264,7 +267,6 @@ def run_make(project: Path, tmp_path: Path, pythons: dict[str, str], *arguments:
     ids=lambda pythons: "+".join(pythons),
 )
 def test_makefile_finds_a_python(project, tmp_path, pythons):
-    project = project.rename(project.with_name("course"))  # make itself cannot do spaces
     done = run_make(project, tmp_path, pythons, "help")
     assert done.returncode == 0, done.stderr
     assert "make.py lab" in done.stdout
@@ -282,7 +284,6 @@ def test_makefile_finds_a_python(project, tmp_path, pythons):
     ids=["none", "shims", "old"],
 )
 def test_makefile_says_what_it_found(project, tmp_path, pythons, found):
-    project = project.rename(project.with_name("course"))
     done = run_make(project, tmp_path, pythons, "lab")
     assert done.returncode != 0
     assert "Python 3.11 or newer is needed" in done.stderr
@@ -293,11 +294,65 @@ def test_makefile_says_what_it_found(project, tmp_path, pythons, found):
 @needs_make
 @posix
 def test_makefile_passes_arguments_and_exit_code(project, tmp_path):
-    project = project.rename(project.with_name("course"))
     (project / "make.py").write_text("import sys; print(sys.argv[1:]); sys.exit(7)")
     done = run_make(project, tmp_path, {"python3": GOOD}, "lab", "ARGS=--port 8890 --no-browser")
     assert "['lab', '--port', '8890', '--no-browser']" in done.stdout
     assert "Error 7" in done.stderr
+
+
+AWKWARD = (
+    "with a space",
+    "two  spaces, first of all",
+    "Ma\u00eetrise (\u00e9t\u00e9)",
+    "\u6df1\u5ea6\u5b66\u4e60",
+    "[brackets] {braces}",
+    "Ada's",
+    'a "quoted" name',
+    "$HOME, $(HOME) and $$",
+    "#1 at 50% & more; less",
+    "back\\slash, `ticks` and \u007etilde",
+)
+
+
+def targets_reached(project: Path, *arguments: str, cwd: Path) -> None:
+    """Run the Makefile with a make.py that says what it was told, and where it lies."""
+    (project / "make.py").write_text(
+        "import os, sys; print(sys.argv[1:], os.path.dirname(os.path.abspath(__file__)))"
+    )
+    targets = [a for a in arguments if a in make_py.TARGETS]
+    done = subprocess.run(
+        [str(MAKE), "--no-print-directory", *arguments, "ARGS=-k 'a b'"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{[t, '-k', 'a b']} {project}" for t in targets]
+
+
+@needs_make
+@posix
+@pytest.mark.parametrize("name", AWKWARD)
+def test_folders_with_awkward_names(project, tmp_path, name):
+    project = project.rename(tmp_path / name)
+    targets_reached(project, "lab", cwd=project)
+    targets_reached(project, "-f", f"{name}/Makefile", "lab", cwd=tmp_path)
+
+
+@needs_make
+@posix
+def test_every_target_from_a_folder_with_an_awkward_name(project, tmp_path):
+    project = project.rename(tmp_path / " ".join(AWKWARD))
+    targets_reached(project, *make_py.TARGETS, cwd=project)
+    targets_reached(project, "-C", str(project), "lab", cwd=tmp_path)
+    targets_reached(project, "-f", str(project / "Makefile"), "lab", cwd=Path("/"))
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_make_py_in_folders_with_awkward_names(tmp_path, project, name):
+    project = project.rename(tmp_path / name)
+    for target in ("help", "clean"):
+        subprocess.run([sys.executable, str(project / "make.py"), target], check=True)
 
 
 def test_makefile_and_make_py_agree(make):
@@ -520,11 +575,35 @@ def test_a_port_that_cannot_be_is_named(make, runs, capsys, port):
     assert runs == []
 
 
-def test_root_is_told_how(make, runs, monkeypatch, capsys):
+def test_root_of_a_container_gets_a_jupyterlab(make, runs, monkeypatch):
+    """There it is the only account; JupyterLab itself would refuse."""
     monkeypatch.setattr(make.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert make.main(["lab", "--port=0"]) == 0
+    assert runs[-1][0][-2:] == ["--port=0", "--allow-root"]
+    assert make.main(["lab", "--allow-root"]) == 0
+    assert runs[-1][0].count("--allow-root") == 1
+    monkeypatch.setattr(make.os, "geteuid", lambda: 1000, raising=False)
+    assert make.main(["lab"]) == 0
+    assert "--allow-root" not in runs[-1][0]
+
+
+def test_sudo_is_refused_before_anything_belongs_to_root(make, runs, monkeypatch, capsys):
+    monkeypatch.setattr(make.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setenv("SUDO_USER", "ada")
     assert make.main(["lab"]) == 1
-    assert "--allow-root" in one_line(capsys)
-    assert make.main(["lab", "--allow-root", "--port=0"]) == 0
+    assert "Leave sudo out" in (line := one_line(capsys))
+    assert "ada" in line
+    assert not make.venv_folder().exists()
+    assert make.main(["lab", "--allow-root"]) == 0
+
+
+@pytest.mark.usefixtures("lessons")
+@pytest.mark.parametrize("told", [["notebooks/09_more.ipynb"], ["--port", "abc"]])
+def test_what_cannot_start_is_said_before_the_installation(make, runs, told):
+    assert make.main(["lab", *told]) == 1
+    assert make.installs == []
+    assert not make.venv_folder().exists()
 
 
 @pytest.mark.usefixtures("lessons")
