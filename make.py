@@ -6,7 +6,7 @@
     python make.py env        only make the environment, in .venv
     python make.py data       fetch and verify the data sets
     python make.py doctor     what is installed, and what is missing
-    python make.py notebooks  rebuild the notebooks whose source changed
+    python make.py notebooks  rebuild the notebooks whose source changed, and the exercises
     python make.py site       build the course as web pages that work offline, in build/site
     python make.py bench      measure training speed against transformers.Trainer
     python make.py clean      delete caches; with --all, the environment too
@@ -480,7 +480,9 @@ def check(arguments: List[str]) -> int:
 
 
 def notebooks(arguments: List[str]) -> int:
+    names = [a for a in arguments if not a.startswith("-")]
     failed = run([os.path.join("tools", "notebooks.py"), "build"] + arguments, env=offline())
+    failed = failed or run(["-m", "tools.exercises", "build"] + names, env=offline())
     return failed or run(["-m", "tools.readme"])  # the lesson map follows the notebooks
 
 

@@ -681,6 +681,19 @@ def test_check_runs_all_steps_and_names_the_failed(make, runs, capsys):
     assert make.main(["check"]) == 0
 
 
+def test_notebooks_make_exercises_and_the_map_too(make, runs):
+    assert make.main(["notebooks", "05", "--all"]) == 0
+    assert [arguments for arguments, _ in runs] == [
+        [os.path.join("tools", "notebooks.py"), "build", "05", "--all"],
+        ["-m", "tools.exercises", "build", "05"],
+        ["-m", "tools.readme"],
+    ]
+    runs.clear()
+    make.codes[os.path.join("tools", "notebooks.py")] = 1
+    assert make.main(["notebooks"]) == 1
+    assert len(runs) == 1
+
+
 def test_run_gives_the_exit_code(make, capfd):
     make.main(["env"])
     assert make.run(["-c", "import sys; sys.exit(3)"]) == 3
