@@ -9,6 +9,7 @@
     python make.py notebooks  rebuild the notebooks whose source changed, and the exercises
     python make.py site       build the course as web pages that work offline, in build/site
     python make.py bench      measure training speed against transformers.Trainer
+    python make.py old-laptop run the lessons as on an old laptop: float32, AVX2, one thread
     python make.py clean      delete caches; with --all, the environment too
 
 What follows the word is passed on: ``python make.py test -k gradients``,
@@ -494,6 +495,27 @@ def bench(arguments: List[str]) -> int:
     return run(["-m", "benchmarks.training"] + arguments, env=offline())
 
 
+# What a processor of 2013 has: no AVX-512 and no bfloat16, in any library that would use them.
+OLD_LAPTOP = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def old_laptop(arguments: List[str]) -> int:
+    """Execute the lessons and compare their outputs; what is said runs instead, if a file is named.
+
+    Two at a time, each on one thread: what is tried is whether the results hold.
+    """
+    files = [] if any(a.split("::")[0].endswith(".ipynb") for a in arguments) else ["notebooks"]
+    return run(["-m", "pytest", "-n2"] + files + arguments, env=dict(offline(), **OLD_LAPTOP))
+
+
 def doctor(arguments: List[str]) -> int:
     return run(["-m", "course_utils", "doctor"] + arguments)
 
@@ -529,6 +551,7 @@ TARGETS = {
     "notebooks": notebooks,
     "site": site,
     "bench": bench,
+    "old-laptop": old_laptop,
     "clean": clean,
 }
 

@@ -21,7 +21,9 @@ from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
+import torch
 
 import make as make_py
 
@@ -692,6 +694,30 @@ def test_notebooks_make_exercises_and_the_map_too(make, runs):
     make.codes[os.path.join("tools", "notebooks.py")] = 1
     assert make.main(["notebooks"]) == 1
     assert len(runs) == 1
+
+
+KERNEL_SAYS = """\
+import os, torch
+from course_utils.runtime import computes_in_bfloat16
+print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+print("bfloat16", computes_in_bfloat16(torch.device("cpu")), os.environ["HF_HUB_OFFLINE"])"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="not such a processor"
+)
+def test_an_old_laptop_reaches_the_kernels(monkeypatch, tmp_path, capfd):
+    """A notebook's own kernel says what it is, and the comparison notices another answer."""
+    monkeypatch.setattr(make_py, "venv_python", lambda: Path(sys.executable))
+    for answer, code in (("AVX2 1\nbfloat16 False 1\n", 0), ("AVX512 2\n", 1)):
+        cell = nbformat.v4.new_code_cell(KERNEL_SAYS, execution_count=1)
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=answer)]
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, tmp_path / "says.ipynb")
+        told = [str(tmp_path / "says.ipynb"), "-c", "pyproject.toml"]
+        assert make_py.old_laptop(told) == code, capfd.readouterr().out
 
 
 def test_run_gives_the_exit_code(make, capfd):
