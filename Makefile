@@ -6,7 +6,7 @@
 # make splits what it knows of files at blanks, so where this file lies is left to the shell, as a
 # variable of the environment: there no blank, quote, bracket or dollar sign means anything.
 export COURSE_MAKEFILE := $(value MAKEFILE_LIST)
-TARGETS := env lab test check data doctor notebooks site bench old-laptop clean
+TARGETS := env lab test check data doctor notebooks site address bench old-laptop clean
 
 .PHONY: help $(TARGETS)
 .DEFAULT_GOAL := help

@@ -8,6 +8,7 @@
     python make.py doctor     what is installed, and what is missing
     python make.py notebooks  rebuild the notebooks whose source changed, and the exercises
     python make.py site       build the course as web pages that work offline, in build/site
+    python make.py address    make badges, Colab cells and the README lead to your own repository
     python make.py bench      measure training speed against transformers.Trainer
     python make.py old-laptop run the lessons as on an old laptop: float32, AVX2, one thread
     python make.py clean      delete caches; with --all, the environment too
@@ -476,6 +477,7 @@ def check(arguments: List[str]) -> int:
         "tests": ["-m", "pytest", "-q", "-m", "not slow", "tests", "course_utils", "tools"],
     }
     failed = [name for name, step in steps.items() if run(step, env=offline())]
+    remind_of_address()
     say("check: " + ("failed in " + ", ".join(failed) if failed else "all good"))
     return 1 if failed else 0
 
@@ -488,7 +490,28 @@ def notebooks(arguments: List[str]) -> int:
 
 
 def site(arguments: List[str]) -> int:
+    remind_of_address()
     return run(["-m", "tools.site"] + arguments, env=offline())
+
+
+def remind_of_address() -> None:
+    """Say so while the project's address is the one that it came with, and leads nowhere."""
+    if re.search('^Repository = "[^"]*" +# a stand-in', project_file(), re.M):
+        say(
+            "Badges, Colab cells and the README lead to a stand-in for the project's address. "
+            "Whoever publishes the course sets it: make address"
+        )
+
+
+def project_file() -> str:
+    return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def address(arguments: List[str]) -> int:
+    failed = run(["-m", "tools.address"] + arguments, env=offline())
+    if not failed:  # pyproject.toml is another one now, and asks for the same packages
+        stamp_file().write_text(expected_stamp(str(venv_version())))
+    return failed
 
 
 def bench(arguments: List[str]) -> int:
@@ -550,6 +573,7 @@ TARGETS = {
     "doctor": doctor,
     "notebooks": notebooks,
     "site": site,
+    "address": address,
     "bench": bench,
     "old-laptop": old_laptop,
     "clean": clean,

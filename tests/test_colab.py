@@ -48,6 +48,7 @@ from tools.notebooks import (
     ROOT,
     UNCOMPARED_TAGS,
     code_cells,
+    on_github,
     read_notebook,
     repository,
     tags,
@@ -88,7 +89,8 @@ def test_students_notebooks_open_in_colab_and_fetch_the_course(path):
     badge, setup = cells
     address = str(repository()).removeprefix("https://github.com/")
     place = path.relative_to(ROOT).as_posix()
-    assert f"colab.research.google.com/github/{address}/blob/main/{place}" in badge.source
+    link = f"colab.research.google.com/github/{address}/blob/main/{place}"
+    assert (link in badge.source) == on_github(str(repository()))
     assert f"git+{repository()}" in setup.source
     assert setup.outputs == []
 

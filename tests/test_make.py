@@ -720,6 +720,29 @@ def test_an_old_laptop_reaches_the_kernels(monkeypatch, tmp_path, capfd):
         assert make_py.old_laptop(told) == code, capfd.readouterr().out
 
 
+def test_another_address_does_not_install_again(make, runs):
+    """It stands in pyproject.toml, which the environment depends on; no package does."""
+    project = make.ROOT / "pyproject.toml"
+    change = make.run
+
+    def run(arguments, env=None):
+        project.write_text(project.read_text().replace("github.com", "gitlab.com"))
+        return change(arguments, env)
+
+    make.run = run
+    assert make.main(["address", "https://gitlab.com/you/course"]) == 0
+    assert runs == [(["-m", "tools.address", "https://gitlab.com/you/course"], "1")]
+    assert make.environment_is_good()
+
+
+@pytest.mark.parametrize("target", ["check", "site"])
+def test_who_publishes_is_reminded_of_the_address(make, runs, monkeypatch, target):
+    said = []
+    monkeypatch.setattr(make, "remind_of_address", lambda: said.append("address"))
+    assert make.main([target]) == 0
+    assert said == ["address"]
+
+
 def test_run_gives_the_exit_code(make, capfd):
     make.main(["env"])
     assert make.run(["-c", "import sys; sys.exit(3)"]) == 3

@@ -58,8 +58,8 @@ MEASURED = re.compile(r"^\*\*Measured:\*\*.*$", re.MULTILINE)
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 COLAB_OPENS = "https://colab.research.google.com/github"
 COLAB = "colab"  # the tag of the two cells that are for Colab
+COLAB_BADGE = "[![Open in Colab]({root}docs/images/open-in-colab.svg)]({link})\n"
 COLAB_TEXT = """\
-[![Open in Colab]({root}docs/images/open-in-colab.svg)]({badge})
 The next cell fetches the course when you are in Google Colab. Anywhere else it does nothing."""
 COLAB_CODE = """\
 from importlib.util import find_spec
@@ -185,10 +185,16 @@ def repository(root: Path = ROOT) -> str | None:
     return address
 
 
+def on_github(address: str) -> bool:
+    """True where Colab can open notebooks from."""
+    return address.startswith("https://github.com/")
+
+
 def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> NotebookNode:
     """A copy of a notebook with a badge and a cell for Colab behind its first cell.
 
-    Solutions get none: they are for instructors, who have a checkout.
+    Solutions get none: they are for instructors, who have a checkout. Colab opens notebooks from
+    GitHub only, so there is no badge if the project lies elsewhere.
 
     Parameters
     ----------
@@ -199,11 +205,12 @@ def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> Notebook
     address = repository(root)
     if address is None or path.startswith("solutions/"):
         return copied
-    badge = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
+    link = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
+    badge = COLAB_BADGE.format(root="../" * path.count("/"), link=link)
     metadata = {"tags": [COLAB]}
     # Folded in Colab and in JupyterLab: who is not there yet need not read it.
     folded = metadata | {"cellView": "form", "jupyter": {"source_hidden": True}}
-    text = COLAB_TEXT.format(root="../" * path.count("/"), badge=badge)
+    text = (badge if on_github(address) else "") + COLAB_TEXT
     cells = [
         nbformat.v4.new_markdown_cell(text, id="colab-badge", metadata=metadata),
         nbformat.v4.new_code_cell(
