@@ -141,13 +141,14 @@ def venv_version() -> Optional[str]:
 
 
 def expected_stamp(version: str) -> str:
-    """What the environment depends on: the two lists, the Python, and where the project lies."""
+    """What the environment depends on: two lists, the Python, the place, what is copied into it."""
     digest = hashlib.sha256()
     for part in (
         (ROOT / "pyproject.toml").read_bytes(),
         (ROOT / "constraints.txt").read_bytes(),
         version.encode(),
         str(ROOT).encode(),  # scripts in an environment hold absolute paths
+        *(path.read_bytes() for path in sorted((ROOT / "tools/lab_extension").rglob("*.js*"))),
     ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
@@ -395,6 +396,10 @@ NOT_FOR_LESSONS = {
     },
 }
 
+# The lessons as text lie beside the lessons; who edits them says File > Open from Path. The rest is
+# what is not listed anyway.
+NOT_LISTED = ["source", "__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~"]
+
 
 def write_lab_settings() -> None:
     """Change JupyterLab's defaults in our environment; a person's own settings still win."""
@@ -436,6 +441,7 @@ def lab_arguments(arguments: List[str]) -> List[str]:
     named = [a for a in arguments if a.endswith(".ipynb") and not a.startswith("-")]
     first = named[0] if named else "notebooks/00_start_here.ipynb"
     ours = {"--ServerApp.root_dir": "."}  # so that exercises/ can be reached from notebooks/
+    ours["--ContentsManager.hide_globs"] = repr(NOT_LISTED)
     if (ROOT / first).is_file():
         place = (ROOT / first).resolve().relative_to(ROOT).as_posix()
         ours["--LabApp.default_url"] = "/lab/tree/" + place

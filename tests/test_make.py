@@ -390,6 +390,16 @@ def test_changed_lists_install_again_without_starting_over(make, name):
     assert kept.exists()
 
 
+def test_a_changed_extension_of_jupyterlab_installs_again(make):
+    """The environment holds a copy of it."""
+    make.main(["env"])
+    path = make.ROOT / "tools" / "lab_extension" / "static" / "remoteEntry.js"
+    path.parent.mkdir(parents=True)
+    path.write_text("changed")
+    assert make.main(["env"]) == 0
+    assert len(make.installs) == 2
+
+
 def test_moved_project_installs_again(make, project):
     """Scripts in an environment hold absolute paths."""
     make.main(["env"])
@@ -552,7 +562,8 @@ def lessons(make):
 def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
     assert make.main(["lab", "--no-browser", "--port", "8890"]) == 0
     assert runs[0][0] == ["-m", "course_utils", "data"]
-    started = ["-m", "jupyterlab", "--ServerApp.root_dir=.", FIRST, QUIET]
+    hidden = f"--ContentsManager.hide_globs={make.NOT_LISTED}"
+    started = ["-m", "jupyterlab", "--ServerApp.root_dir=.", hidden, FIRST, QUIET]
     assert runs[1][0] == [*started, "--no-browser", "--port", "8890"]
 
 
