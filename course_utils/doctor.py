@@ -141,7 +141,7 @@ def check_threads() -> list[Check]:
     """Check that PyTorch uses the cores that this process may use, and no more."""
     import torch
 
-    from course_utils.runtime import usable_cores
+    from course_utils.system import usable_cores
 
     threads, cores = torch.get_num_threads(), usable_cores()
     detail = f"{threads} for {cores} usable core{'s' if cores > 1 else ''}"

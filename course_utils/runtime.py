@@ -125,13 +125,6 @@ def seed_everything(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use (a container may see fewer than exist)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def in_colab() -> bool:
     """Return True in a Google Colab runtime."""
     try:

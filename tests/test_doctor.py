@@ -151,7 +151,7 @@ def test_memory_of_a_container(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("threads", "cores", "status"), [(2, 2, "ok"), (8, 2, "warning")])
 def test_threads(monkeypatch, threads, cores, status):
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-    monkeypatch.setattr("course_utils.runtime.usable_cores", lambda: cores)
+    monkeypatch.setattr("course_utils.system.usable_cores", lambda: cores)
     [check] = doctor.check_threads()
     assert check.status == status
     assert ("OMP_NUM_THREADS=2" in check.remedy) == (status == "warning")
@@ -159,7 +159,7 @@ def test_threads(monkeypatch, threads, cores, status):
 
 def test_one_core_is_slow(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    monkeypatch.setattr("course_utils.runtime.usable_cores", lambda: 1)
+    monkeypatch.setattr("course_utils.system.usable_cores", lambda: 1)
     assert doctor.check_threads()[0].status == "warning"
 
 

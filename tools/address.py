@@ -27,7 +27,7 @@ from tools.notebooks import (
     repository,
     to_json,
     with_colab,
-    write_atomically,
+    write_if_changed,
 )
 
 LINE = re.compile(r'^Repository = "[^"\n]*".*$', re.M)
@@ -106,7 +106,7 @@ def set_address(address: str, root: Path = ROOT) -> list[str]:
 
     def write(path: Path, text: str) -> None:
         if path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text)
+            write_if_changed(path, text)
             changed.append(path.relative_to(root).as_posix())
 
     write(project, text)

@@ -43,7 +43,7 @@ from tools.notebooks import (
     to_notebook,
     to_text,
     with_colab,
-    write_atomically,
+    write_if_changed,
 )
 
 HANDING_IN = """\
@@ -173,13 +173,13 @@ def build_exercise(pair: Pair, root: Path = ROOT) -> str:
     """Bring one solution and its exercise in step. Returns what was done, in words."""
     if not pair.source.exists():
         raise BuildError(f"There is no source {pair.source.relative_to(root)}.")
-    write_atomically(pair.source, expected_text(pair))
+    write_if_changed(pair.source, expected_text(pair))
     done = build(pair, root)
     path = exercise_path(pair)
     content = to_json(make_exercise(read_notebook(pair.notebook), pair.notebook.stem))
     if not path.exists() or path.read_text(encoding="utf-8") != content:
         done += "; exercise written"
-    write_atomically(path, content)
+    write_if_changed(path, content)
     return done
 
 

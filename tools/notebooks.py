@@ -49,6 +49,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from nbstripout import strip_output
 
+from course_utils.system import usable_cores, write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("notebooks", "solutions")
 FORMAT = "md:myst"
@@ -364,7 +366,7 @@ def text_of(output: NotebookNode) -> str:
 def two_cores() -> Iterator[int]:
     """Hold this process, and the kernels it starts, to the cores the budgets are stated for."""
     if not hasattr(os, "sched_setaffinity"):  # macOS, Windows: measured on what there is
-        yield os.cpu_count() or 1
+        yield usable_cores()
         return
     before = os.sched_getaffinity(0)
     chosen = set(sorted(before)[:CORES])
@@ -458,14 +460,12 @@ def _pid(client: NotebookClient) -> int:
 # -- the two commands ---------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_if_changed(path: Path, text: str) -> None:
     """Replace `path` whole or not at all; leave it, and its time, alone when equal."""
     if path.exists() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _place(path: Path, root: Path) -> str:
@@ -505,8 +505,8 @@ def build(pair: Pair, root: Path = ROOT, always: bool = False) -> str:
     known = pair.notebook.read_text(encoding="utf-8") if pair.notebook.exists() else None
     if done == "in step" and content != known:
         done = "prose changed, outputs kept"
-    write_atomically(pair.notebook, content)
-    write_atomically(pair.source, to_text(notebook, root))
+    write_if_changed(pair.notebook, content)
+    write_if_changed(pair.source, to_text(notebook, root))
     return done
 
 

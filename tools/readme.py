@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from tools.notebooks import ROOT, read_notebook, repository, to_json, write_atomically
+from tools.notebooks import ROOT, read_notebook, repository, to_json, write_if_changed
 
 # Which objective of a lesson stands on the map; of any other, the second.
 SHOWN = {"01": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"stale, python -m tools.readme: {', '.join(stale)}" if stale else "in step")
         return int(bool(stale))
     for path, text in made.items():
-        write_atomically(path, text)
+        write_if_changed(path, text)
     if PICTURE in stale:
         picture().save(ROOT / PICTURE, optimize=True)
     return 0
