@@ -312,41 +312,40 @@ def fetch_data(arguments: List[str]) -> int:
     return run(["-m", "course_utils", "data"] + arguments)
 
 
-def archive_seen() -> Path:
-    """Where `data_are_there` keeps what the verified archive looked like, for each cache folder."""
+def data_seen() -> Path:
+    """Where `data_are_there` keeps what the verified files looked like, for each cache folder."""
     return venv_folder() / "course-data.json"
 
 
-LOOK_AT_ARCHIVE = """
-import json, os
-from course_utils.datasets import ARCHIVE, cache_folder
-path = cache_folder() / ARCHIVE
-print(json.dumps([str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]))
+LOOK_AT_DATA = """
+import json
+from course_utils.sources import SOURCES, cache_folder
+paths = [(cache_folder() / source.file).resolve() for source in SOURCES]
+print(json.dumps([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]))
 """
 
 
 def data_are_there() -> bool:
-    """True when the archive verified by an earlier start lies where it lay, unchanged.
+    """True when the files verified by an earlier start lie where they lay, unchanged.
 
-    Every lesson verifies it again, by its hash, when it loads it; here only a start is saved.
+    Every lesson verifies them again, by their hash, when it loads them; here only a start is saved.
     """
     try:
-        seen = json.loads(archive_seen().read_text())
-        path, size, changed = seen[os.environ.get("COURSE_CACHE", "")]
-        now = os.stat(path)
+        seen = json.loads(data_seen().read_text())[os.environ.get("COURSE_CACHE", "")]
+        now = [[path, os.stat(path).st_size, os.stat(path).st_mtime_ns] for path, _, _ in seen]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool((now.st_size, now.st_mtime_ns) == (size, changed))
+    return bool(now == seen)
 
 
 def remember_data() -> None:
-    """Note what the archive looks like now; without the note the next start only looks again."""
+    """Note what the files look like now; without the note the next start only looks again."""
     done = subprocess.run(
-        [str(venv_python()), "-c", LOOK_AT_ARCHIVE], cwd=str(ROOT), capture_output=True, text=True
+        [str(venv_python()), "-c", LOOK_AT_DATA], cwd=str(ROOT), capture_output=True, text=True
     )
     with contextlib.suppress(OSError, ValueError):
         seen = {os.environ.get("COURSE_CACHE", ""): json.loads(done.stdout)}
-        archive_seen().write_text(json.dumps(seen) + "\n")
+        data_seen().write_text(json.dumps(seen) + "\n")
 
 
 # Nothing that asks, offers or fetches comes between a student and the first lesson.

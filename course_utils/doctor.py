@@ -181,7 +181,7 @@ def _container_memory(total: int, group: Path = Path("/sys/fs/cgroup")) -> tuple
 
 def check_disk() -> list[Check]:
     """Check that there is room for the data, and for the checkpoints of a training run."""
-    from course_utils.datasets import CACHE_VARIABLE, cache_folder
+    from course_utils.sources import CACHE_VARIABLE, cache_folder
 
     cache = cache_folder()
     temporary = Path(tempfile.gettempdir())
@@ -199,28 +199,27 @@ def _check_room(name: str, folder: Path, needed_gb: float, remedy: str) -> Check
 
 
 def check_data() -> list[Check]:
-    """Check that the reviews are cached, and the right ones. Fetches nothing."""
-    from course_utils.datasets import (
-        ARCHIVE,
-        ARCHIVE_SHA256,
-        CACHE_VARIABLE,
-        CORPORA,
-        cache_folder,
-        sha256,
-    )
+    """Check that the data are cached, and the right ones. Fetches nothing."""
+    from course_utils.sources import CACHE_VARIABLE, SOURCES, cache_folder
+    from course_utils.system import sha256
 
-    archive = cache_folder() / ARCHIVE
-    found = sha256(archive) if archive.is_file() else ""
-    if found == ARCHIVE_SHA256:
-        detail = f"{', '.join(CORPORA)}: SHA-256 {found[:12]}... in {archive.parent}"
-        return [Check("data", "ok", detail)]
-    wrong = f"SHA-256 {found[:12]}..., expected {ARCHIVE_SHA256[:12]}..."
-    detail = f"{ARCHIVE} is damaged ({wrong})" if found else f"not in {archive.parent} yet"
-    remedy = "course data (with no network: course data --from FILE)"
-    if not _can_write(archive.parent):
-        remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
-        detail += ", and that folder cannot be written"
-    return [Check("data", "failed", detail, remedy)]
+    folder, found = cache_folder(), []
+    for source in SOURCES:
+        digest = sha256(folder / source.file) if (folder / source.file).is_file() else ""
+        if digest == source.sha256:
+            found.append(
+                Check("data", "ok", f"{source.name}: SHA-256 {digest[:12]}... in {folder}")
+            )
+            continue
+        wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
+        state = f"{source.file} is damaged ({wrong})" if digest else f"not in {folder} yet"
+        detail = f"{source.name}: {state}"
+        remedy = "course data (with no network: course data --from FILE)"
+        if not _can_write(folder):
+            remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
+            detail += ", and that folder cannot be written"
+        found.append(Check("data", "failed", detail, remedy))
+    return found
 
 
 def _can_write(folder: Path) -> bool:
@@ -236,8 +235,8 @@ def _can_write(folder: Path) -> bool:
 
 def check_encoder() -> list[Check]:
     """Check that the pretrained weights are there, and the right ones."""
-    from course_utils.datasets import DataError
     from course_utils.models import ENCODER_SHA256, ENCODER_VARIABLE, encoder_path
+    from course_utils.sources import DataError
 
     if chosen := os.environ.get(ENCODER_VARIABLE):
         detail = f"{ENCODER_VARIABLE}={chosen}: not the encoder the lessons were checked with"

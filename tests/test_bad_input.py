@@ -27,6 +27,7 @@ from course_utils import (
     plotting,
     regularization,
     runtime,
+    splits,
 )
 from course_utils.history import History
 from course_utils.metrics import Interval, ReliabilityBins
@@ -258,22 +259,22 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
     ("load_corpus", datasets.load_corpus, {"none": None, "a list": ["movies"], "unknown": "books"}),
     (
         "split rows",
-        lambda x: datasets.split(x),
+        lambda x: splits.split(x),
         {"empty": [], "one": rated(1), "two": rated(1, -1)},
     ),
     (
         "split seed",
-        lambda x: datasets.split(rated(*[1, -1] * 20), seed=x),
+        lambda x: splits.split(rated(*[1, -1] * 20), seed=x),
         at_least_0(BAD_COUNTS),
     ),
     (
         "split shares",
-        lambda x: datasets.split(rated(*[1, -1] * 20), train=x),
+        lambda x: splits.split(rated(*[1, -1] * 20), train=x),
         {"nan": NAN, "zero": 0, "two": 2},
     ),
     (
         "Splits.unseal",
-        lambda x: datasets.Splits([], [], []).unseal(x),
+        lambda x: splits.Splits([], [], []).unseal(x),
         {"none": None, "blank": " ", "a number": 1},
     ),
     # plotting

@@ -40,7 +40,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from packaging.requirements import Requirement
 
-from course_utils import colab, datasets
+from course_utils import colab, sources
 from course_utils.doctor import Check
 from tests.test_notebooks import ALL
 from tools.notebooks import (
@@ -124,7 +124,7 @@ def test_nothing_that_is_installed_is_asked_for():
 def test_what_is_too_old_to_import_is_named_first_and_last(monkeypatch, capsys):
     old = Check("torch", "failed", "2.5.1, the course needs >=2.6", 'pip install "torch>=2.6"')
     monkeypatch.setattr(colab, "check_packages", lambda: [old])
-    monkeypatch.setattr(datasets, "fetch_archive", lambda: None)
+    monkeypatch.setattr(sources, "fetch", lambda source: None)
     monkeypatch.setitem(sys.modules, "course_utils.models", None)  # its import fails
     with pytest.raises(
         RuntimeError, match=r"cannot run here: torch 2\.5\.1, the course needs >=2\.6"

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import datasets, doctor
+from course_utils import doctor
 from course_utils.doctor import Check
+from course_utils.sources import CACHE_VARIABLE, REVIEWS, fetch
+from course_utils.system import sha256
 
 Memory = namedtuple("Memory", "total available")
 Usage = namedtuple("Usage", "total used free")
@@ -164,13 +166,13 @@ def test_one_core_is_slow(monkeypatch):
 
 
 def test_low_disk(monkeypatch, tmp_path):
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path / "not" / "there" / "yet"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "not" / "there" / "yet"))
     assert [check.status for check in doctor.check_disk()] == ["ok", "ok"]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**10, 10**10, 5 * 10**7))
     checks = doctor.check_disk()
     assert [check.status for check in checks] == ["failed", "failed"]
     assert str(tmp_path) in checks[0].detail
-    assert datasets.CACHE_VARIABLE in checks[0].remedy
+    assert CACHE_VARIABLE in checks[0].remedy
     assert not list(tmp_path.iterdir())
 
 
@@ -192,19 +194,19 @@ def test_device():
 def test_data_right_missing_and_damaged(monkeypatch, tmp_path):
     [good] = doctor.check_data()
     assert good.status == "ok", good
-    assert datasets.ARCHIVE_SHA256[:12] in good.detail
+    assert REVIEWS.sha256[:12] in good.detail
 
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     [missing] = doctor.check_data()
     assert missing.status == "failed"
     assert "course data" in missing.remedy
     assert "--from FILE" in missing.remedy
 
-    (tmp_path / datasets.ARCHIVE).write_bytes(b"half of it")
+    (tmp_path / REVIEWS.file).write_bytes(b"half of it")
     [damaged] = doctor.check_data()
     assert damaged.status == "failed"
-    assert datasets.sha256(tmp_path / datasets.ARCHIVE)[:12] in damaged.detail
-    assert [path.name for path in tmp_path.iterdir()] == [datasets.ARCHIVE]  # looked, only
+    assert sha256(tmp_path / REVIEWS.file)[:12] in damaged.detail
+    assert [path.name for path in tmp_path.iterdir()] == [REVIEWS.file]  # looked, only
 
 
 def test_read_only_cache(monkeypatch, tmp_path):
@@ -213,16 +215,16 @@ def test_read_only_cache(monkeypatch, tmp_path):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     [check] = doctor.check_data()
     assert check.status == "failed"
-    assert datasets.CACHE_VARIABLE in check.remedy
+    assert CACHE_VARIABLE in check.remedy
 
 
 def test_read_only_cache_with_the_data_in_it_will_do(monkeypatch, tmp_path):
-    shutil.copy(datasets.fetch_archive(), tmp_path / datasets.ARCHIVE)
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
+    shutil.copy(fetch(REVIEWS), tmp_path / REVIEWS.file)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(doctor, "_can_write", lambda folder: False)
     assert doctor.check_data()[0].status == "ok"
 
@@ -230,11 +232,11 @@ def test_read_only_cache_with_the_data_in_it_will_do(monkeypatch, tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_a_folder_that_really_cannot_be_written(monkeypatch, tmp_path):
     """Not even by root, whom permission bits do not stop."""
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, "/proc/cache")
+    monkeypatch.setenv(CACHE_VARIABLE, "/proc/cache")
     [check] = doctor.check_data()
     assert check.status == "failed"
     assert "cannot be written" in check.detail
-    assert datasets.CACHE_VARIABLE in check.remedy
+    assert CACHE_VARIABLE in check.remedy
     assert doctor._can_write(tmp_path / "cache")
 
 
@@ -292,7 +294,7 @@ def test_never_crashes_without_torch():
 @pytest.mark.parametrize(
     ("module", "failed"),
     [
-        ("numpy", {"disk", "data"}),
+        ("numpy", set()),
         ("pooch", {"disk", "data"}),
         ("filelock", {"disk", "data"}),
         ("psutil", {"memory"}),

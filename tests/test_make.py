@@ -644,8 +644,8 @@ def archive(make, monkeypatch, tmp_path):
     archive = tmp_path / "archive.tar.gz"
     archive.write_text("reviews")
     look = f"import os, json; p = {str(archive)!r}; "
-    look += "print(json.dumps([p, os.stat(p).st_size, os.stat(p).st_mtime_ns]))"
-    monkeypatch.setattr(make, "LOOK_AT_ARCHIVE", look)
+    look += "print(json.dumps([[p, os.stat(p).st_size, os.stat(p).st_mtime_ns]]))"
+    monkeypatch.setattr(make, "LOOK_AT_DATA", look)
     monkeypatch.setattr(make, "venv_python", lambda: Path(sys.executable))
     make.venv_folder().mkdir(exist_ok=True)
     return archive
@@ -668,7 +668,7 @@ def test_changed_data_are_verified_again(make, archive, monkeypatch, change):
     elif change == "another cache":
         monkeypatch.setenv("COURSE_CACHE", "elsewhere")
     else:
-        make.archive_seen().write_text("{")
+        make.data_seen().write_text("{")
     assert not make.data_are_there()
 
 
