@@ -157,8 +157,10 @@ def check_memory() -> list[Check]:
     """Check that there is memory for a lesson."""
     import psutil
 
+    from course_utils.system import container_memory
+
     memory = psutil.virtual_memory()
-    limit, used = _container_memory(memory.total)
+    limit, used = container_memory(memory.total)
     total, free = min(memory.total, limit) / 1e9, min(memory.available, limit - used) / 1e9
     detail = f"{total:.1f} GB, {free:.1f} GB free (a lesson takes up to {LESSON_GB:.0f} GB)"
     if total < LESSON_GB:
@@ -166,17 +168,6 @@ def check_memory() -> list[Check]:
     if free < LESSON_GB:
         return [Check("memory", "warning", detail, "close other programs and idle notebooks")]
     return [Check("memory", "ok", detail)]
-
-
-def _container_memory(total: int, group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
-    """Return the limit of the container we run in and what is used of it, in bytes."""
-    try:
-        limit, used = [
-            (group / f"memory.{name}").read_text().strip() for name in ("max", "current")
-        ]
-        return int(limit), int(used)
-    except (OSError, ValueError):  # no such file, or the limit reads "max"
-        return total, 0
 
 
 def check_disk() -> list[Check]:

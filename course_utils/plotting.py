@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_utils.history import History
-from course_utils.imbalance import ThresholdTable
 from course_utils.inputs import finite_number, numbers, whole_number
 from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.thresholds import ThresholdTable
 
 
 def use_style() -> None:

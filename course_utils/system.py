@@ -1,4 +1,4 @@
-"""What is asked of the operating system: how many cores, files written whole, files' hashes.
+"""What is asked of the operating system: cores, memory, files written whole, their hashes.
 
 In one place, and without PyTorch: commands that only look, and the tools around the course, are
 not to wait for it.
@@ -16,6 +16,20 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def container_memory(total: int, group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
+    """Return the limit of the container we run in and what is used of it, in bytes.
+
+    Where there is no limit: `total`, and 0.
+    """
+    try:
+        limit, used = [
+            (group / f"memory.{name}").read_text().strip() for name in ("max", "current")
+        ]
+        return int(limit), int(used)
+    except (OSError, ValueError):  # no such file, or the limit reads "max"
+        return total, 0
 
 
 def sha256(path: Path) -> str:

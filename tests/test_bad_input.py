@@ -28,6 +28,7 @@ from course_utils import (
     regularization,
     runtime,
     splits,
+    thresholds,
 )
 from course_utils.history import History
 from course_utils.metrics import Interval, ReliabilityBins
@@ -68,7 +69,7 @@ RIGHT = CLASSES == 1
 SHARES = np.array([0.1, 0.9, 0.7, 0.4])
 LOGITS = np.log(np.stack([1 - SHARES, SHARES], axis=1))
 GENERATOR = np.random.default_rng(0)
-TABLE = imbalance.threshold_table(CLASSES, SHARES)
+TABLE = thresholds.threshold_table(CLASSES, SHARES)
 LAYERS = [nn.Linear(2, 2), nn.Linear(2, 1)]
 
 Call = Callable[[Any], object]
@@ -78,7 +79,7 @@ CLASS_ARGUMENTS: dict[str, Call] = {
     "reliability_bins labels": lambda x: metrics.reliability_bins(SHARES, x),
     "expected_calibration_error labels": lambda x: metrics.expected_calibration_error(SHARES, x),
     "fit_temperature labels": lambda x: metrics.fit_temperature(LOGITS, x),
-    "threshold_table labels": lambda x: imbalance.threshold_table(x, SHARES),
+    "threshold_table labels": lambda x: thresholds.threshold_table(x, SHARES),
 }
 VECTOR_ARGUMENTS: dict[str, Call] = {
     "rating_scores ratings": lambda x: metrics.rating_scores(x, SHARES),
@@ -88,7 +89,7 @@ VECTOR_ARGUMENTS: dict[str, Call] = {
     "fit_temperature logits": lambda x: metrics.fit_temperature(x, CLASSES),
     "mcnemar first": lambda x: metrics.mcnemar(x, RIGHT),
     "mcnemar second": lambda x: metrics.mcnemar(RIGHT, x),
-    "threshold_table probabilities": lambda x: imbalance.threshold_table(CLASSES, x),
+    "threshold_table probabilities": lambda x: thresholds.threshold_table(CLASSES, x),
 }
 # Each argument with the bad values that are bad for it.
 ALONE = {name: value for name, value in BAD_CLASSES.items() if name != "too short"}
@@ -169,18 +170,18 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
         lambda x: imbalance.cascade_loss(x, torch.zeros(2), (0.0,)),
         {"a vector": torch.zeros(2), "two columns": torch.zeros(2, 2)},
     ),
-    ("threshold_table no rare row", lambda x: imbalance.threshold_table(x, x), {"zeros": [0, 0]}),
+    ("threshold_table no rare row", lambda x: thresholds.threshold_table(x, x), {"zeros": [0, 0]}),
     ("ThresholdTable.cost", TABLE.cost, BAD_NUMBERS | {"negative": -1}),
     ("ThresholdTable.cheapest", lambda x: TABLE.cheapest(1, x), BAD_NUMBERS | {"negative": -1}),
     ("ThresholdTable.place", TABLE.place, {"nan": NAN}),
     (
         "undo_weight probabilities",
-        lambda x: imbalance.undo_weight(x, 2.0),
+        lambda x: thresholds.undo_weight(x, 2.0),
         NOT_FINITE | {"above 1": [0.5, 1.5], "below 0": -0.1, "a number, nan": NAN},
     ),
-    ("undo_weight weight", lambda x: imbalance.undo_weight(SHARES, x), BAD_NUMBERS | {"zero": 0}),
-    ("cost_threshold", imbalance.cost_threshold, BAD_NUMBERS | {"negative": -1}),
-    ("cost_threshold alarm", lambda x: imbalance.cost_threshold(1, x), BAD_NUMBERS),
+    ("undo_weight weight", lambda x: thresholds.undo_weight(SHARES, x), BAD_NUMBERS | {"zero": 0}),
+    ("cost_threshold", thresholds.cost_threshold, BAD_NUMBERS | {"negative": -1}),
+    ("cost_threshold alarm", lambda x: thresholds.cost_threshold(1, x), BAD_NUMBERS),
     # regularization
     ("EarlyStopping", regularization.EarlyStopping, BAD_COUNTS),
     (
@@ -350,8 +351,8 @@ def test_the_same_calls_take_what_is_right():
     draws(lambda x: torch.tensor(x).mean())
     imbalance.class_weights(CLASSES.tolist(), np.int64(2))
     imbalance.undersample(["b", "a", "a"], GENERATOR)
-    imbalance.undo_weight(0.5, np.float32(2.0))
-    assert imbalance.undo_weight([0.0, 0.5], 9).tolist() == [0.0, 0.1]
+    thresholds.undo_weight(0.5, np.float32(2.0))
+    assert thresholds.undo_weight([0.0, 0.5], 9).tolist() == [0.0, 0.1]
     loader(sampler=batching.RandomSampler(np.int64(4), np.int64(2)))
     plotted(plotting.plot_confusion, [[1, 2], [0, 1]], ["no", "yes"])
     plotted(plotting.plot_attention, torch.eye(2), ["a", "b"])

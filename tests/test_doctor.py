@@ -16,7 +16,7 @@ import pytest
 from course_utils import doctor
 from course_utils.doctor import Check
 from course_utils.sources import CACHE_VARIABLE, REVIEWS, fetch
-from course_utils.system import sha256
+from course_utils.system import container_memory, sha256
 
 Memory = namedtuple("Memory", "total available")
 Usage = namedtuple("Usage", "total used free")
@@ -126,7 +126,7 @@ def test_no_constraints_outside_of_a_checkout(monkeypatch, tmp_path):
 )
 def test_memory(monkeypatch, total, free, status):
     monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(int(total), int(free)))
-    monkeypatch.setattr(doctor, "_container_memory", lambda total: (total, 0))
+    monkeypatch.setattr("course_utils.system.container_memory", lambda total: (total, 0))
     [check] = doctor.check_memory()
     assert check.status == status
     assert f"{total / 1e9:.1f} GB" in check.detail
@@ -137,17 +137,17 @@ def test_memory_of_a_container(monkeypatch, tmp_path):
     """The machine has 64 GB, of which this container may use 4, and has 3.5 in use."""
     (tmp_path / "memory.max").write_text("4000000000\n")
     (tmp_path / "memory.current").write_text("3500000000\n")
-    found = doctor._container_memory(64 * 10**9, tmp_path)
+    found = container_memory(64 * 10**9, tmp_path)
     assert found == (4 * 10**9, 35 * 10**8)
     with monkeypatch.context() as patch:
         patch.setattr("psutil.virtual_memory", lambda: Memory(64 * 10**9, 60 * 10**9))
-        patch.setattr(doctor, "_container_memory", lambda total: found)
+        patch.setattr("course_utils.system.container_memory", lambda total: found)
         [check] = doctor.check_memory()
     assert check.status == "warning"
     assert check.detail.startswith("4.0 GB, 0.5 GB free")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._container_memory(64 * 10**9, tmp_path) == (64 * 10**9, 0)
-    assert doctor._container_memory(64 * 10**9, tmp_path / "none") == (64 * 10**9, 0)
+    assert container_memory(64 * 10**9, tmp_path) == (64 * 10**9, 0)
+    assert container_memory(64 * 10**9, tmp_path / "none") == (64 * 10**9, 0)
 
 
 @pytest.mark.parametrize(("threads", "cores", "status"), [(2, 2, "ok"), (8, 2, "warning")])
