@@ -16,21 +16,22 @@ It is meant to be read, in this order; a module imports only from those above it
 12. `blocks`         attention, and the block of a transformer around it, from scratch
 13. `transformer`    BERT from scratch, and the public weights to fill it
 14. `pretraining`    text that asks its own questions, and a model that answers them
-15. `metrics`        typed results over scikit-learn and SciPy, bootstrap intervals
-16. `optimization`   what decays, how the rate moves, in which precision
-17. `recipe`         the decisions of a run, as frozen data
-18. `history`        what happened during a run: records, progress bar, log
-19. `checkpoints`    files from which a killed run continues
-20. `training`       `training_steps`, `evaluate`, `fit`
-21. `imbalance`      class weights, focal loss, sampling
-22. `thresholds`     where to cut a probability, and what each cut costs
-23. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-24. `plotting`       records and arrays to matplotlib axes
-25. `widgets`        dials to turn: ipywidgets over the plots
-26. `doctor`         is this machine ready for the lessons?
-27. `colab`          make a Google Colab runtime ready
-28. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-29. `__main__`       the `course` command
+15. `metrics`        typed scores over scikit-learn and SciPy, calibration
+16. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
+17. `optimization`   what decays, how the rate moves, in which precision
+18. `recipe`         the decisions of a run, as frozen data
+19. `history`        what happened during a run: records, progress bar, log
+20. `checkpoints`    files from which a killed run continues
+21. `training`       `training_steps`, `evaluate`, `fit`
+22. `imbalance`      class weights, focal loss, sampling
+23. `thresholds`     where to cut a probability, and what each cut costs
+24. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+25. `plotting`       records and arrays to matplotlib axes
+26. `widgets`        dials to turn: ipywidgets over the plots
+27. `doctor`         is this machine ready for the lessons?
+28. `colab`          make a Google Colab runtime ready
+29. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+30. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

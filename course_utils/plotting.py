@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 
 from course_utils.history import History
 from course_utils.inputs import finite_number, numbers, whole_number
-from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.intervals import Interval
+from course_utils.metrics import ReliabilityBins
 from course_utils.thresholds import ThresholdTable
 
 

@@ -22,6 +22,7 @@ from course_utils import (
     batching,
     datasets,
     imbalance,
+    intervals,
     metrics,
     models,
     plotting,
@@ -31,7 +32,8 @@ from course_utils import (
     thresholds,
 )
 from course_utils.history import History
-from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.intervals import Interval
+from course_utils.metrics import ReliabilityBins
 from tests import tiny
 
 PACKAGE = Path(course_utils.__file__).parent
@@ -87,8 +89,8 @@ VECTOR_ARGUMENTS: dict[str, Call] = {
     "reliability_bins probabilities": lambda x: metrics.reliability_bins(x, CLASSES),
     "expected_calibration_error": lambda x: metrics.expected_calibration_error(x, CLASSES),
     "fit_temperature logits": lambda x: metrics.fit_temperature(x, CLASSES),
-    "mcnemar first": lambda x: metrics.mcnemar(x, RIGHT),
-    "mcnemar second": lambda x: metrics.mcnemar(RIGHT, x),
+    "mcnemar first": lambda x: intervals.mcnemar(x, RIGHT),
+    "mcnemar second": lambda x: intervals.mcnemar(RIGHT, x),
     "threshold_table probabilities": lambda x: thresholds.threshold_table(CLASSES, x),
 }
 # Each argument with the bad values that are bad for it.
@@ -106,7 +108,7 @@ def at_least_0(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def draws(statistic: Call, x: Any = SHARES, **options: Any) -> object:
-    return metrics.bootstrap_interval(statistic, x, **({"resamples": 100} | options))
+    return intervals.bootstrap_interval(statistic, x, **({"resamples": 100} | options))
 
 
 def rated(*ratings: float) -> list[datasets.Sentence]:
@@ -145,8 +147,8 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
         lambda x: draws(lambda a: 1.0 if set(a) == {0, 1} else NAN, x),
         {"rare": [0, 0, 0, 1]},
     ),
-    ("seed_interval", metrics.seed_interval, BAD_VECTORS | LESS_THAN_TWO | {"too short": [1]}),
-    ("seed_interval level", lambda x: metrics.seed_interval(SHARES, x), BAD_NUMBERS | {"95": 95}),
+    ("seed_interval", intervals.seed_interval, BAD_VECTORS | LESS_THAN_TWO | {"too short": [1]}),
+    ("seed_interval level", lambda x: intervals.seed_interval(SHARES, x), BAD_NUMBERS | {"95": 95}),
     ("Interval", lambda x: Interval(0.5, x, 0.6), {"nan": NAN, "infinity": INF}),
     # imbalance
     ("class_weights", lambda x: imbalance.class_weights(x, 2), ALONE | {"one class": [1, 1]}),
