@@ -6,9 +6,11 @@
     python make.py env        only make the environment, in .venv
     python make.py data       fetch and verify the data sets
     python make.py doctor     what is installed, and what is missing
-    python make.py notebooks  rebuild the notebooks whose source changed
+    python make.py notebooks  rebuild the notebooks whose source changed, and the exercises
     python make.py site       build the course as web pages that work offline, in build/site
+    python make.py address    make badges, Colab cells and the README lead to your own repository
     python make.py bench      measure training speed against transformers.Trainer
+    python make.py old-laptop run the lessons as on an old laptop: float32, AVX2, one thread
     python make.py clean      delete caches; with --all, the environment too
 
 What follows the word is passed on: ``python make.py test -k gradients``,
@@ -139,13 +141,14 @@ def venv_version() -> Optional[str]:
 
 
 def expected_stamp(version: str) -> str:
-    """What the environment depends on: the two lists, the Python, and where the project lies."""
+    """What the environment depends on: two lists, the Python, the place, what is copied into it."""
     digest = hashlib.sha256()
     for part in (
         (ROOT / "pyproject.toml").read_bytes(),
         (ROOT / "constraints.txt").read_bytes(),
         version.encode(),
         str(ROOT).encode(),  # scripts in an environment hold absolute paths
+        *(path.read_bytes() for path in sorted((ROOT / "tools/lab_extension").rglob("*.js*"))),
     ):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
@@ -309,41 +312,40 @@ def fetch_data(arguments: List[str]) -> int:
     return run(["-m", "course_utils", "data"] + arguments)
 
 
-def archive_seen() -> Path:
-    """Where `data_are_there` keeps what the verified archive looked like, for each cache folder."""
+def data_seen() -> Path:
+    """Where `data_are_there` keeps what the verified files looked like, for each cache folder."""
     return venv_folder() / "course-data.json"
 
 
-LOOK_AT_ARCHIVE = """
-import json, os
-from course_utils.datasets import ARCHIVE, cache_folder
-path = cache_folder() / ARCHIVE
-print(json.dumps([str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]))
+LOOK_AT_DATA = """
+import json
+from course_utils.sources import SOURCES, cache_folder
+paths = [(cache_folder() / source.file).resolve() for source in SOURCES]
+print(json.dumps([[str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]))
 """
 
 
 def data_are_there() -> bool:
-    """True when the archive verified by an earlier start lies where it lay, unchanged.
+    """True when the files verified by an earlier start lie where they lay, unchanged.
 
-    Every lesson verifies it again, by its hash, when it loads it; here only a start is saved.
+    Every lesson verifies them again, by their hash, when it loads them; here only a start is saved.
     """
     try:
-        seen = json.loads(archive_seen().read_text())
-        path, size, changed = seen[os.environ.get("COURSE_CACHE", "")]
-        now = os.stat(path)
+        seen = json.loads(data_seen().read_text())[os.environ.get("COURSE_CACHE", "")]
+        now = [[path, os.stat(path).st_size, os.stat(path).st_mtime_ns] for path, _, _ in seen]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool((now.st_size, now.st_mtime_ns) == (size, changed))
+    return bool(now == seen)
 
 
 def remember_data() -> None:
-    """Note what the archive looks like now; without the note the next start only looks again."""
+    """Note what the files look like now; without the note the next start only looks again."""
     done = subprocess.run(
-        [str(venv_python()), "-c", LOOK_AT_ARCHIVE], cwd=str(ROOT), capture_output=True, text=True
+        [str(venv_python()), "-c", LOOK_AT_DATA], cwd=str(ROOT), capture_output=True, text=True
     )
     with contextlib.suppress(OSError, ValueError):
         seen = {os.environ.get("COURSE_CACHE", ""): json.loads(done.stdout)}
-        archive_seen().write_text(json.dumps(seen) + "\n")
+        data_seen().write_text(json.dumps(seen) + "\n")
 
 
 # Nothing that asks, offers or fetches comes between a student and the first lesson.
@@ -393,6 +395,10 @@ NOT_FOR_LESSONS = {
     },
 }
 
+# The lessons as text lie beside the lessons; who edits them says File > Open from Path. The rest is
+# what is not listed anyway.
+NOT_LISTED = ["source", "__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~"]
+
 
 def write_lab_settings() -> None:
     """Change JupyterLab's defaults in our environment; a person's own settings still win."""
@@ -404,15 +410,37 @@ def write_lab_settings() -> None:
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def require_startable(arguments: List[str]) -> None:
+    """Stop where JupyterLab would stop with less to go by, or start where no one can reach it."""
+    if is_root() and "SUDO_USER" in os.environ and "--allow-root" not in arguments:
+        raise Stop(
+            "Leave sudo out: what is installed, and every notebook you save, would belong to "
+            "root, and be closed to {}. Only if that is meant: --allow-root.".format(
+                os.environ["SUDO_USER"]
+            )
+        )
+    for i, said in enumerate(arguments):
+        name, sign, behind = said.partition("=")
+        port = behind if sign else "".join(arguments[i + 1 : i + 2])
+        if name == "--port" and not (port.isdigit() and int(port) < 65536):
+            raise Stop("--port needs a whole number below 65536, such as 8890; got " + repr(port))
+
+
+def is_root() -> bool:
+    return getattr(os, "geteuid", lambda: 1)() == 0
+
+
 def lab_arguments(arguments: List[str]) -> List[str]:
     """What JupyterLab is told: the project is its root, and a notebook its first page.
 
     That is the first lesson, or the notebook that a person names. Options which a person gives
     are not given again.
     """
+    require_startable(arguments)
     named = [a for a in arguments if a.endswith(".ipynb") and not a.startswith("-")]
     first = named[0] if named else "notebooks/00_start_here.ipynb"
     ours = {"--ServerApp.root_dir": "."}  # so that exercises/ can be reached from notebooks/
+    ours["--ContentsManager.hide_globs"] = repr(NOT_LISTED)
     if (ROOT / first).is_file():
         place = (ROOT / first).resolve().relative_to(ROOT).as_posix()
         ours["--LabApp.default_url"] = "/lab/tree/" + place
@@ -424,32 +452,20 @@ def lab_arguments(arguments: List[str]) -> List[str]:
     if "--debug" not in arguments:
         ours["--log-level"] = "WARN"  # the address, and what goes wrong; not thirty more lines
     theirs = [a for a in arguments if a not in named]
+    if is_root() and "--allow-root" not in theirs:
+        # The only account that containers and many rented machines have; JupyterLab would refuse.
+        theirs.append("--allow-root")
     said = {a.split("=")[0] for a in theirs}
     return [name + "=" + value for name, value in ours.items() if name not in said] + theirs
 
 
-def require_startable(arguments: List[str]) -> None:
-    """Stop where JupyterLab would stop with less to go by, or start where no one can reach it."""
-    if "--allow-root" not in arguments and getattr(os, "geteuid", lambda: 1)() == 0:
-        raise Stop(
-            "JupyterLab does not start for root unless told to. Use an account of your own, or say "
-            'make lab ARGS="--allow-root" (python make.py lab --allow-root).'
-        )
-    for i, said in enumerate(arguments):
-        name, sign, behind = said.partition("=")
-        port = behind if sign else "".join(arguments[i + 1 : i + 2])
-        if name == "--port" and not (port.isdigit() and int(port) < 65536):
-            raise Stop("--port needs a whole number below 65536, such as 8890; got " + repr(port))
-
-
 def lab(arguments: List[str]) -> int:
-    require_startable(arguments)
     if not data_are_there():
         if fetch_data([]):
             return 1
         remember_data()
     write_lab_settings()
-    return run(["-m", "jupyterlab"] + lab_arguments(arguments))
+    return run(["-m", "jupyterlab"] + arguments)
 
 
 def test(arguments: List[str]) -> int:
@@ -466,21 +482,66 @@ def check(arguments: List[str]) -> int:
         "tests": ["-m", "pytest", "-q", "-m", "not slow", "tests", "course_utils", "tools"],
     }
     failed = [name for name, step in steps.items() if run(step, env=offline())]
+    remind_of_address()
     say("check: " + ("failed in " + ", ".join(failed) if failed else "all good"))
     return 1 if failed else 0
 
 
 def notebooks(arguments: List[str]) -> int:
+    names = [a for a in arguments if not a.startswith("-")]
     failed = run([os.path.join("tools", "notebooks.py"), "build"] + arguments, env=offline())
+    failed = failed or run(["-m", "tools.exercises", "build"] + names, env=offline())
     return failed or run(["-m", "tools.readme"])  # the lesson map follows the notebooks
 
 
 def site(arguments: List[str]) -> int:
+    remind_of_address()
     return run(["-m", "tools.site"] + arguments, env=offline())
+
+
+def remind_of_address() -> None:
+    """Say so while the project's address is the one that it came with, and leads nowhere."""
+    if re.search('^Repository = "[^"]*" +# a stand-in', project_file(), re.M):
+        say(
+            "Badges, Colab cells and the README lead to a stand-in for the project's address. "
+            "Whoever publishes the course sets it: make address"
+        )
+
+
+def project_file() -> str:
+    return (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def address(arguments: List[str]) -> int:
+    failed = run(["-m", "tools.address"] + arguments, env=offline())
+    if not failed:  # pyproject.toml is another one now, and asks for the same packages
+        stamp_file().write_text(expected_stamp(str(venv_version())))
+    return failed
 
 
 def bench(arguments: List[str]) -> int:
     return run(["-m", "benchmarks.training"] + arguments, env=offline())
+
+
+# What a processor of 2013 has: no AVX-512 and no bfloat16, in any library that would use them.
+OLD_LAPTOP = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def old_laptop(arguments: List[str]) -> int:
+    """Execute the lessons and compare their outputs; what is said runs instead, if a file is named.
+
+    Two at a time, each on one thread: what is tried is whether the results hold.
+    """
+    files = [] if any(a.split("::")[0].endswith(".ipynb") for a in arguments) else ["notebooks"]
+    return run(["-m", "pytest", "-n2"] + files + arguments, env=dict(offline(), **OLD_LAPTOP))
 
 
 def doctor(arguments: List[str]) -> int:
@@ -517,7 +578,9 @@ TARGETS = {
     "doctor": doctor,
     "notebooks": notebooks,
     "site": site,
+    "address": address,
     "bench": bench,
+    "old-laptop": old_laptop,
     "clean": clean,
 }
 
@@ -532,6 +595,8 @@ def main(arguments: List[str]) -> int:
             raise Stop("There is no target {!r}; there are: {}.".format(name, ", ".join(TARGETS)))
         require_python()
         require_project()
+        if name == "lab":
+            rest = lab_arguments(rest)  # what cannot start is said before minutes of installing
         if name != "clean":  # which must work when nothing else does
             make_environment()
         return TARGETS[name](rest)

@@ -299,7 +299,7 @@ HOLD_OUT = Item(
     agree=rules.good_hold_out,
     together=rules.repeats_and_varies,
     apart=True,
-    withheld=("course_utils.datasets.split", "course_utils.datasets.deal"),
+    withheld=("course_utils.splits.split", "course_utils.splits.deal"),
     diagnoses=(
         Symptom(
             "not_rows",

@@ -62,7 +62,7 @@ ATTENTION = Item(
     cases=attention_cases,
     reference=attention,
     withheld=(
-        "course_utils.transformer.attention",
+        "course_utils.blocks.attention",
         "torch.nn.functional.scaled_dot_product_attention",
     ),
     diagnoses=(
@@ -228,8 +228,8 @@ HEADS = Item(
     cases=head_cases,
     reference=multi_head,
     withheld=(
-        "course_utils.transformer.attention",
-        "course_utils.transformer.SelfAttention",
+        "course_utils.blocks.attention",
+        "course_utils.blocks.SelfAttention",
         "torch.nn.functional.multi_head_attention_forward",
     ),
     diagnoses=(
@@ -334,7 +334,7 @@ NORM = Item(
     points=2,
     cases=norm_cases,
     reference=layer_norm,
-    withheld=("course_utils.transformer.LayerNorm", "torch.nn.functional.layer_norm"),
+    withheld=("course_utils.blocks.LayerNorm", "torch.nn.functional.layer_norm"),
     diagnoses=(
         Mistake(
             "sample_variance",

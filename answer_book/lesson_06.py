@@ -470,7 +470,7 @@ MCNEMAR = Item(
     points=3,
     cases=mcnemar_cases,
     reference=mcnemar_p,
-    withheld=("course_utils.metrics.mcnemar", "scipy.stats.binomtest"),
+    withheld=("course_utils.intervals.mcnemar", "scipy.stats.binomtest"),
     diagnoses=(
         Mistake(
             "one_sided",

@@ -478,7 +478,7 @@ THRESHOLD = Item(
     points=2,
     cases=threshold_cases,
     reference=_threshold(),
-    withheld=("course_utils.imbalance.threshold_table", "course_utils.imbalance.cost_threshold"),
+    withheld=("course_utils.thresholds.threshold_table", "course_utils.thresholds.cost_threshold"),
     diagnoses=(
         Mistake(
             "chosen_on_test",
@@ -610,7 +610,7 @@ PRIOR = Item(
     points=2,
     cases=prior_cases,
     reference=correct_prior,
-    withheld=("course_utils.imbalance.undo_weight",),
+    withheld=("course_utils.thresholds.undo_weight",),
     diagnoses=(
         Mistake(
             "swapped",

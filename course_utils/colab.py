@@ -88,9 +88,10 @@ def prepare() -> None:
         print(f"Too old here: {line}. It was left as it is; a lesson that needs it may fail.")
     if missing:
         add(missing)
-    from course_utils.datasets import fetch_archive  # needs what was just installed
+    from course_utils.sources import SOURCES, fetch  # needs what was just installed
 
-    fetch_archive()
+    for source in SOURCES:
+        fetch(source)
     try:
         from course_utils.models import encoder_path
     except ImportError as error:

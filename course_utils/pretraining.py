@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from course_utils.transformer import Config, LayerNorm, Transformer, gelu, initialise
+from course_utils.blocks import Config, LayerNorm, gelu
+from course_utils.transformer import Transformer, initialise
 
 
 @dataclass(frozen=True)

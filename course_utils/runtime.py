@@ -30,6 +30,9 @@ PACKAGES = (
     "accelerate",
 )
 
+# Limits of oneDNN, PyTorch's library of matrix kernels, below which it only emulates bfloat16.
+WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
+
 
 def pick_device(name: str | None = None) -> torch.device:
     """Return the best available device: CUDA, then Apple's MPS, then the CPU.
@@ -65,7 +68,9 @@ def computes_in_bfloat16(device: torch.device | str) -> bool:
     """Return True if a device multiplies bfloat16 matrices in hardware.
 
     That is a recent GPU, or a CPU with AVX512-BF16 or AMX (servers since about 2021). Any
-    other CPU can emulate bfloat16, but only more slowly than it computes in float32.
+    other CPU can emulate bfloat16, but only more slowly than it computes in float32. So does a
+    newer one whose kernels are held to an older one's by the environment variable
+    ``ONEDNN_MAX_CPU_ISA``.
 
     Examples
     --------
@@ -76,6 +81,8 @@ def computes_in_bfloat16(device: torch.device | str) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BFLOAT16:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
@@ -116,13 +123,6 @@ def seed_everything(seed: int) -> torch.Generator:
     np.random.seed(seed)
     torch.manual_seed(seed)  # also seeds every CUDA and MPS device
     return torch.Generator().manual_seed(seed)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use (a container may see fewer than exist)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_colab() -> bool:

@@ -9,16 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from course_utils.system import usable_cores
+
 MOST_WORKERS = 4
 GB_PER_WORKER = 4  # a lesson may take 3
 MINUTES = re.compile(r"\*\*Measured:\*\* ([\d.]+) min")
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choose_workers(cores: int, free_gb: float) -> int:

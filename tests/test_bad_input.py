@@ -22,14 +22,18 @@ from course_utils import (
     batching,
     datasets,
     imbalance,
+    intervals,
     metrics,
     models,
     plotting,
     regularization,
     runtime,
+    splits,
+    thresholds,
 )
 from course_utils.history import History
-from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.intervals import Interval
+from course_utils.metrics import ReliabilityBins
 from tests import tiny
 
 PACKAGE = Path(course_utils.__file__).parent
@@ -67,7 +71,7 @@ RIGHT = CLASSES == 1
 SHARES = np.array([0.1, 0.9, 0.7, 0.4])
 LOGITS = np.log(np.stack([1 - SHARES, SHARES], axis=1))
 GENERATOR = np.random.default_rng(0)
-TABLE = imbalance.threshold_table(CLASSES, SHARES)
+TABLE = thresholds.threshold_table(CLASSES, SHARES)
 LAYERS = [nn.Linear(2, 2), nn.Linear(2, 1)]
 
 Call = Callable[[Any], object]
@@ -77,7 +81,7 @@ CLASS_ARGUMENTS: dict[str, Call] = {
     "reliability_bins labels": lambda x: metrics.reliability_bins(SHARES, x),
     "expected_calibration_error labels": lambda x: metrics.expected_calibration_error(SHARES, x),
     "fit_temperature labels": lambda x: metrics.fit_temperature(LOGITS, x),
-    "threshold_table labels": lambda x: imbalance.threshold_table(x, SHARES),
+    "threshold_table labels": lambda x: thresholds.threshold_table(x, SHARES),
 }
 VECTOR_ARGUMENTS: dict[str, Call] = {
     "rating_scores ratings": lambda x: metrics.rating_scores(x, SHARES),
@@ -85,9 +89,9 @@ VECTOR_ARGUMENTS: dict[str, Call] = {
     "reliability_bins probabilities": lambda x: metrics.reliability_bins(x, CLASSES),
     "expected_calibration_error": lambda x: metrics.expected_calibration_error(x, CLASSES),
     "fit_temperature logits": lambda x: metrics.fit_temperature(x, CLASSES),
-    "mcnemar first": lambda x: metrics.mcnemar(x, RIGHT),
-    "mcnemar second": lambda x: metrics.mcnemar(RIGHT, x),
-    "threshold_table probabilities": lambda x: imbalance.threshold_table(CLASSES, x),
+    "mcnemar first": lambda x: intervals.mcnemar(x, RIGHT),
+    "mcnemar second": lambda x: intervals.mcnemar(RIGHT, x),
+    "threshold_table probabilities": lambda x: thresholds.threshold_table(CLASSES, x),
 }
 # Each argument with the bad values that are bad for it.
 ALONE = {name: value for name, value in BAD_CLASSES.items() if name != "too short"}
@@ -104,7 +108,7 @@ def at_least_0(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def draws(statistic: Call, x: Any = SHARES, **options: Any) -> object:
-    return metrics.bootstrap_interval(statistic, x, **({"resamples": 100} | options))
+    return intervals.bootstrap_interval(statistic, x, **({"resamples": 100} | options))
 
 
 def rated(*ratings: float) -> list[datasets.Sentence]:
@@ -143,8 +147,8 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
         lambda x: draws(lambda a: 1.0 if set(a) == {0, 1} else NAN, x),
         {"rare": [0, 0, 0, 1]},
     ),
-    ("seed_interval", metrics.seed_interval, BAD_VECTORS | LESS_THAN_TWO | {"too short": [1]}),
-    ("seed_interval level", lambda x: metrics.seed_interval(SHARES, x), BAD_NUMBERS | {"95": 95}),
+    ("seed_interval", intervals.seed_interval, BAD_VECTORS | LESS_THAN_TWO | {"too short": [1]}),
+    ("seed_interval level", lambda x: intervals.seed_interval(SHARES, x), BAD_NUMBERS | {"95": 95}),
     ("Interval", lambda x: Interval(0.5, x, 0.6), {"nan": NAN, "infinity": INF}),
     # imbalance
     ("class_weights", lambda x: imbalance.class_weights(x, 2), ALONE | {"one class": [1, 1]}),
@@ -168,18 +172,18 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
         lambda x: imbalance.cascade_loss(x, torch.zeros(2), (0.0,)),
         {"a vector": torch.zeros(2), "two columns": torch.zeros(2, 2)},
     ),
-    ("threshold_table no rare row", lambda x: imbalance.threshold_table(x, x), {"zeros": [0, 0]}),
+    ("threshold_table no rare row", lambda x: thresholds.threshold_table(x, x), {"zeros": [0, 0]}),
     ("ThresholdTable.cost", TABLE.cost, BAD_NUMBERS | {"negative": -1}),
     ("ThresholdTable.cheapest", lambda x: TABLE.cheapest(1, x), BAD_NUMBERS | {"negative": -1}),
     ("ThresholdTable.place", TABLE.place, {"nan": NAN}),
     (
         "undo_weight probabilities",
-        lambda x: imbalance.undo_weight(x, 2.0),
+        lambda x: thresholds.undo_weight(x, 2.0),
         NOT_FINITE | {"above 1": [0.5, 1.5], "below 0": -0.1, "a number, nan": NAN},
     ),
-    ("undo_weight weight", lambda x: imbalance.undo_weight(SHARES, x), BAD_NUMBERS | {"zero": 0}),
-    ("cost_threshold", imbalance.cost_threshold, BAD_NUMBERS | {"negative": -1}),
-    ("cost_threshold alarm", lambda x: imbalance.cost_threshold(1, x), BAD_NUMBERS),
+    ("undo_weight weight", lambda x: thresholds.undo_weight(SHARES, x), BAD_NUMBERS | {"zero": 0}),
+    ("cost_threshold", thresholds.cost_threshold, BAD_NUMBERS | {"negative": -1}),
+    ("cost_threshold alarm", lambda x: thresholds.cost_threshold(1, x), BAD_NUMBERS),
     # regularization
     ("EarlyStopping", regularization.EarlyStopping, BAD_COUNTS),
     (
@@ -258,22 +262,22 @@ TAKES: list[tuple[str, Call, dict[str, Any]]] = [
     ("load_corpus", datasets.load_corpus, {"none": None, "a list": ["movies"], "unknown": "books"}),
     (
         "split rows",
-        lambda x: datasets.split(x),
+        lambda x: splits.split(x),
         {"empty": [], "one": rated(1), "two": rated(1, -1)},
     ),
     (
         "split seed",
-        lambda x: datasets.split(rated(*[1, -1] * 20), seed=x),
+        lambda x: splits.split(rated(*[1, -1] * 20), seed=x),
         at_least_0(BAD_COUNTS),
     ),
     (
         "split shares",
-        lambda x: datasets.split(rated(*[1, -1] * 20), train=x),
+        lambda x: splits.split(rated(*[1, -1] * 20), train=x),
         {"nan": NAN, "zero": 0, "two": 2},
     ),
     (
         "Splits.unseal",
-        lambda x: datasets.Splits([], [], []).unseal(x),
+        lambda x: splits.Splits([], [], []).unseal(x),
         {"none": None, "blank": " ", "a number": 1},
     ),
     # plotting
@@ -349,8 +353,8 @@ def test_the_same_calls_take_what_is_right():
     draws(lambda x: torch.tensor(x).mean())
     imbalance.class_weights(CLASSES.tolist(), np.int64(2))
     imbalance.undersample(["b", "a", "a"], GENERATOR)
-    imbalance.undo_weight(0.5, np.float32(2.0))
-    assert imbalance.undo_weight([0.0, 0.5], 9).tolist() == [0.0, 0.1]
+    thresholds.undo_weight(0.5, np.float32(2.0))
+    assert thresholds.undo_weight([0.0, 0.5], 9).tolist() == [0.0, 0.1]
     loader(sampler=batching.RandomSampler(np.int64(4), np.int64(2)))
     plotted(plotting.plot_confusion, [[1, 2], [0, 1]], ["no", "yes"])
     plotted(plotting.plot_attention, torch.eye(2), ["a", "b"])

@@ -113,6 +113,7 @@ def lab(page_maker, tmp_path_factory) -> Iterator[tuple[str, Path, float]]:
     for part in ("notebooks", "exercises"):
         (folder / part).mkdir()
         shutil.copy(ROOT / part / f"{LESSON}.ipynb", folder / part)
+    shutil.copytree(ROOT / "notebooks" / "source", folder / "notebooks" / "source")
     shutil.copytree(ROOT / "docs" / "images", folder / "docs" / "images")
     cells = [new_markdown_cell("# Widgets\n\n## All five"), new_code_cell(SETUP)]
     cells += [new_code_cell(call) for call in CALLS.values()]
@@ -147,6 +148,7 @@ def lab(page_maker, tmp_path_factory) -> Iterator[tuple[str, Path, float]]:
         f"--IdentityProvider.token={token}",
         "--allow-root",
         f"--ServerApp.root_dir={folder}",
+        f"--ContentsManager.hide_globs={make.NOT_LISTED!r}",
     ]
     start = time.monotonic()
     with open(home / "log", "w") as log:
@@ -272,6 +274,43 @@ def test_a_lesson_opens_runs_and_is_saved(page_maker, lab):
     assert in_front == ["none", '"exercises/"']
     shot(page, "exercises_opened")
     assert errors == []
+    page.close()
+
+
+def test_a_notebook_that_is_only_opened_is_not_changed(page_maker, lab):
+    """Neither for JupyterLab, which would ask and save it by and by, nor for git."""
+    url, folder, _ = lab
+    shutil.copy(ROOT / "exercises" / f"{LESSON}.ipynb", folder / "exercises")
+    path = folder / "exercises" / f"{LESSON}.ipynb"
+    before = path.read_bytes()
+    page = page_maker()
+    page.goto(url.format("opened", f"exercises/{LESSON}.ipynb"), timeout=PATIENCE_MS)
+    page.wait_for_selector("text=| Idle", timeout=PATIENCE_MS)
+    page.wait_for_timeout(3000)  # JupyterLab writes when the kernel has introduced itself
+    changed = page.locator(".lm-TabBar-tab.jp-mod-dirty")
+    assert changed.count() == 0
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(3000)
+    assert path.read_bytes() == before
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.type("# mine")  # what a person does is noticed as ever
+    changed.wait_for(timeout=PATIENCE_MS)
+    page.close()
+
+
+def test_the_texts_of_lessons_are_not_listed_but_can_be_opened(page_maker, lab):
+    url, folder, _ = lab
+    assert (folder / "notebooks" / "source" / f"{LESSON}.md").exists()
+    page = page_maker()
+    page.goto(url.format("files", f"notebooks/source/{LESSON}.md"), timeout=PATIENCE_MS)
+    page.wait_for_selector("#jp-main-dock-panel .cm-content", timeout=PATIENCE_MS)
+    assert "kernelspec" in page.inner_text("#jp-main-dock-panel .cm-content")
+    page.goto(url.format("folder", "notebooks"), timeout=PATIENCE_MS)
+    page.wait_for_selector(".jp-DirListing-itemText", timeout=PATIENCE_MS)
+    names = page.locator(".jp-DirListing-itemText").all_inner_texts()
+    assert f"{LESSON}.ipynb" in names
+    assert "source" not in names
+    shot(page, "files")
     page.close()
 
 

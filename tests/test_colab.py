@@ -40,7 +40,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 from packaging.requirements import Requirement
 
-from course_utils import colab, datasets
+from course_utils import colab, sources
 from course_utils.doctor import Check
 from tests.test_notebooks import ALL
 from tools.notebooks import (
@@ -48,6 +48,7 @@ from tools.notebooks import (
     ROOT,
     UNCOMPARED_TAGS,
     code_cells,
+    on_github,
     read_notebook,
     repository,
     tags,
@@ -88,7 +89,8 @@ def test_students_notebooks_open_in_colab_and_fetch_the_course(path):
     badge, setup = cells
     address = str(repository()).removeprefix("https://github.com/")
     place = path.relative_to(ROOT).as_posix()
-    assert f"colab.research.google.com/github/{address}/blob/main/{place}" in badge.source
+    link = f"colab.research.google.com/github/{address}/blob/main/{place}"
+    assert (link in badge.source) == on_github(str(repository()))
     assert f"git+{repository()}" in setup.source
     assert setup.outputs == []
 
@@ -122,7 +124,7 @@ def test_nothing_that_is_installed_is_asked_for():
 def test_what_is_too_old_to_import_is_named_first_and_last(monkeypatch, capsys):
     old = Check("torch", "failed", "2.5.1, the course needs >=2.6", 'pip install "torch>=2.6"')
     monkeypatch.setattr(colab, "check_packages", lambda: [old])
-    monkeypatch.setattr(datasets, "fetch_archive", lambda: None)
+    monkeypatch.setattr(sources, "fetch", lambda source: None)
     monkeypatch.setitem(sys.modules, "course_utils.models", None)  # its import fails
     with pytest.raises(
         RuntimeError, match=r"cannot run here: torch 2\.5\.1, the course needs >=2\.6"

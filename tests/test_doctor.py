@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import datasets, doctor
+from course_utils import doctor
 from course_utils.doctor import Check
+from course_utils.sources import CACHE_VARIABLE, REVIEWS, fetch
+from course_utils.system import container_memory, sha256
 
 Memory = namedtuple("Memory", "total available")
 Usage = namedtuple("Usage", "total used free")
@@ -124,7 +126,7 @@ def test_no_constraints_outside_of_a_checkout(monkeypatch, tmp_path):
 )
 def test_memory(monkeypatch, total, free, status):
     monkeypatch.setattr("psutil.virtual_memory", lambda: Memory(int(total), int(free)))
-    monkeypatch.setattr(doctor, "_container_memory", lambda total: (total, 0))
+    monkeypatch.setattr("course_utils.system.container_memory", lambda total: (total, 0))
     [check] = doctor.check_memory()
     assert check.status == status
     assert f"{total / 1e9:.1f} GB" in check.detail
@@ -135,23 +137,23 @@ def test_memory_of_a_container(monkeypatch, tmp_path):
     """The machine has 64 GB, of which this container may use 4, and has 3.5 in use."""
     (tmp_path / "memory.max").write_text("4000000000\n")
     (tmp_path / "memory.current").write_text("3500000000\n")
-    found = doctor._container_memory(64 * 10**9, tmp_path)
+    found = container_memory(64 * 10**9, tmp_path)
     assert found == (4 * 10**9, 35 * 10**8)
     with monkeypatch.context() as patch:
         patch.setattr("psutil.virtual_memory", lambda: Memory(64 * 10**9, 60 * 10**9))
-        patch.setattr(doctor, "_container_memory", lambda total: found)
+        patch.setattr("course_utils.system.container_memory", lambda total: found)
         [check] = doctor.check_memory()
     assert check.status == "warning"
     assert check.detail.startswith("4.0 GB, 0.5 GB free")
     (tmp_path / "memory.max").write_text("max\n")
-    assert doctor._container_memory(64 * 10**9, tmp_path) == (64 * 10**9, 0)
-    assert doctor._container_memory(64 * 10**9, tmp_path / "none") == (64 * 10**9, 0)
+    assert container_memory(64 * 10**9, tmp_path) == (64 * 10**9, 0)
+    assert container_memory(64 * 10**9, tmp_path / "none") == (64 * 10**9, 0)
 
 
 @pytest.mark.parametrize(("threads", "cores", "status"), [(2, 2, "ok"), (8, 2, "warning")])
 def test_threads(monkeypatch, threads, cores, status):
     monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-    monkeypatch.setattr("course_utils.runtime.usable_cores", lambda: cores)
+    monkeypatch.setattr("course_utils.system.usable_cores", lambda: cores)
     [check] = doctor.check_threads()
     assert check.status == status
     assert ("OMP_NUM_THREADS=2" in check.remedy) == (status == "warning")
@@ -159,18 +161,18 @@ def test_threads(monkeypatch, threads, cores, status):
 
 def test_one_core_is_slow(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    monkeypatch.setattr("course_utils.runtime.usable_cores", lambda: 1)
+    monkeypatch.setattr("course_utils.system.usable_cores", lambda: 1)
     assert doctor.check_threads()[0].status == "warning"
 
 
 def test_low_disk(monkeypatch, tmp_path):
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path / "not" / "there" / "yet"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "not" / "there" / "yet"))
     assert [check.status for check in doctor.check_disk()] == ["ok", "ok"]
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**10, 10**10, 5 * 10**7))
     checks = doctor.check_disk()
     assert [check.status for check in checks] == ["failed", "failed"]
     assert str(tmp_path) in checks[0].detail
-    assert datasets.CACHE_VARIABLE in checks[0].remedy
+    assert CACHE_VARIABLE in checks[0].remedy
     assert not list(tmp_path.iterdir())
 
 
@@ -192,19 +194,19 @@ def test_device():
 def test_data_right_missing_and_damaged(monkeypatch, tmp_path):
     [good] = doctor.check_data()
     assert good.status == "ok", good
-    assert datasets.ARCHIVE_SHA256[:12] in good.detail
+    assert REVIEWS.sha256[:12] in good.detail
 
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     [missing] = doctor.check_data()
     assert missing.status == "failed"
     assert "course data" in missing.remedy
     assert "--from FILE" in missing.remedy
 
-    (tmp_path / datasets.ARCHIVE).write_bytes(b"half of it")
+    (tmp_path / REVIEWS.file).write_bytes(b"half of it")
     [damaged] = doctor.check_data()
     assert damaged.status == "failed"
-    assert datasets.sha256(tmp_path / datasets.ARCHIVE)[:12] in damaged.detail
-    assert [path.name for path in tmp_path.iterdir()] == [datasets.ARCHIVE]  # looked, only
+    assert sha256(tmp_path / REVIEWS.file)[:12] in damaged.detail
+    assert [path.name for path in tmp_path.iterdir()] == [REVIEWS.file]  # looked, only
 
 
 def test_read_only_cache(monkeypatch, tmp_path):
@@ -213,16 +215,16 @@ def test_read_only_cache(monkeypatch, tmp_path):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     [check] = doctor.check_data()
     assert check.status == "failed"
-    assert datasets.CACHE_VARIABLE in check.remedy
+    assert CACHE_VARIABLE in check.remedy
 
 
 def test_read_only_cache_with_the_data_in_it_will_do(monkeypatch, tmp_path):
-    shutil.copy(datasets.fetch_archive(), tmp_path / datasets.ARCHIVE)
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, str(tmp_path))
+    shutil.copy(fetch(REVIEWS), tmp_path / REVIEWS.file)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(doctor, "_can_write", lambda folder: False)
     assert doctor.check_data()[0].status == "ok"
 
@@ -230,11 +232,11 @@ def test_read_only_cache_with_the_data_in_it_will_do(monkeypatch, tmp_path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_a_folder_that_really_cannot_be_written(monkeypatch, tmp_path):
     """Not even by root, whom permission bits do not stop."""
-    monkeypatch.setenv(datasets.CACHE_VARIABLE, "/proc/cache")
+    monkeypatch.setenv(CACHE_VARIABLE, "/proc/cache")
     [check] = doctor.check_data()
     assert check.status == "failed"
     assert "cannot be written" in check.detail
-    assert datasets.CACHE_VARIABLE in check.remedy
+    assert CACHE_VARIABLE in check.remedy
     assert doctor._can_write(tmp_path / "cache")
 
 
@@ -292,7 +294,7 @@ def test_never_crashes_without_torch():
 @pytest.mark.parametrize(
     ("module", "failed"),
     [
-        ("numpy", {"disk", "data"}),
+        ("numpy", set()),
         ("pooch", {"disk", "data"}),
         ("filelock", {"disk", "data"}),
         ("psutil", {"memory"}),

@@ -18,14 +18,12 @@ from course_utils.imbalance import (
     cascade_loss,
     cascade_probability,
     class_weights,
-    cost_threshold,
     focal_loss,
     oversample,
-    threshold_table,
     undersample,
-    undo_weight,
 )
 from course_utils.plotting import plot_costs, plot_thresholds
+from course_utils.thresholds import cost_threshold, threshold_table, undo_weight
 
 
 def labels_with(counts: list[int], seed: int = 0) -> np.ndarray:

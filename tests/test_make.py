@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,11 @@ from collections import namedtuple
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
+import torch
+
+import make as make_py
 
 ROOT = Path(__file__).resolve().parent.parent
 MAKE = shutil.which("make")
@@ -234,7 +239,7 @@ def stub(folder: Path, name: str, script: str) -> None:
 
 OLD = """case "$2" in *print*) echo 3.8.18;; *) exit 1;; esac"""
 SHIM = 'echo "pyenv: $0: command not found" >&2; exit 127'
-GOOD = f'exec "{sys.executable}" "$@"'
+GOOD = f'exec {shlex.quote(sys.executable)} "$@"'
 
 
 def run_make(project: Path, tmp_path: Path, pythons: dict[str, str], *arguments: str):
@@ -264,7 +269,6 @@ def run_make(project: Path, tmp_path: Path, pythons: dict[str, str], *arguments:
     ids=lambda pythons: "+".join(pythons),
 )
 def test_makefile_finds_a_python(project, tmp_path, pythons):
-    project = project.rename(project.with_name("course"))  # make itself cannot do spaces
     done = run_make(project, tmp_path, pythons, "help")
     assert done.returncode == 0, done.stderr
     assert "make.py lab" in done.stdout
@@ -282,7 +286,6 @@ def test_makefile_finds_a_python(project, tmp_path, pythons):
     ids=["none", "shims", "old"],
 )
 def test_makefile_says_what_it_found(project, tmp_path, pythons, found):
-    project = project.rename(project.with_name("course"))
     done = run_make(project, tmp_path, pythons, "lab")
     assert done.returncode != 0
     assert "Python 3.11 or newer is needed" in done.stderr
@@ -293,11 +296,65 @@ def test_makefile_says_what_it_found(project, tmp_path, pythons, found):
 @needs_make
 @posix
 def test_makefile_passes_arguments_and_exit_code(project, tmp_path):
-    project = project.rename(project.with_name("course"))
     (project / "make.py").write_text("import sys; print(sys.argv[1:]); sys.exit(7)")
     done = run_make(project, tmp_path, {"python3": GOOD}, "lab", "ARGS=--port 8890 --no-browser")
     assert "['lab', '--port', '8890', '--no-browser']" in done.stdout
     assert "Error 7" in done.stderr
+
+
+AWKWARD = (
+    "with a space",
+    "two  spaces, first of all",
+    "Ma\u00eetrise (\u00e9t\u00e9)",
+    "\u6df1\u5ea6\u5b66\u4e60",
+    "[brackets] {braces}",
+    "Ada's",
+    'a "quoted" name',
+    "$HOME, $(HOME) and $$",
+    "#1 at 50% & more; less",
+    "back\\slash, `ticks` and \u007etilde",
+)
+
+
+def targets_reached(project: Path, *arguments: str, cwd: Path) -> None:
+    """Run the Makefile with a make.py that says what it was told, and where it lies."""
+    (project / "make.py").write_text(
+        "import os, sys; print(sys.argv[1:], os.path.dirname(os.path.abspath(__file__)))"
+    )
+    targets = [a for a in arguments if a in make_py.TARGETS]
+    done = subprocess.run(
+        [str(MAKE), "--no-print-directory", *arguments, "ARGS=-k 'a b'"],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{[t, '-k', 'a b']} {project}" for t in targets]
+
+
+@needs_make
+@posix
+@pytest.mark.parametrize("name", AWKWARD)
+def test_folders_with_awkward_names(project, tmp_path, name):
+    project = project.rename(tmp_path / name)
+    targets_reached(project, "lab", cwd=project)
+    targets_reached(project, "-f", f"{name}/Makefile", "lab", cwd=tmp_path)
+
+
+@needs_make
+@posix
+def test_every_target_from_a_folder_with_an_awkward_name(project, tmp_path):
+    project = project.rename(tmp_path / " ".join(AWKWARD))
+    targets_reached(project, *make_py.TARGETS, cwd=project)
+    targets_reached(project, "-C", str(project), "lab", cwd=tmp_path)
+    targets_reached(project, "-f", str(project / "Makefile"), "lab", cwd=Path("/"))
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_make_py_in_folders_with_awkward_names(tmp_path, project, name):
+    project = project.rename(tmp_path / name)
+    for target in ("help", "clean"):
+        subprocess.run([sys.executable, str(project / "make.py"), target], check=True)
 
 
 def test_makefile_and_make_py_agree(make):
@@ -331,6 +388,16 @@ def test_changed_lists_install_again_without_starting_over(make, name):
     assert make.main(["env"]) == 0
     assert len(make.installs) == 2
     assert kept.exists()
+
+
+def test_a_changed_extension_of_jupyterlab_installs_again(make):
+    """The environment holds a copy of it."""
+    make.main(["env"])
+    path = make.ROOT / "tools" / "lab_extension" / "static" / "remoteEntry.js"
+    path.parent.mkdir(parents=True)
+    path.write_text("changed")
+    assert make.main(["env"]) == 0
+    assert len(make.installs) == 2
 
 
 def test_moved_project_installs_again(make, project):
@@ -495,7 +562,8 @@ def lessons(make):
 def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
     assert make.main(["lab", "--no-browser", "--port", "8890"]) == 0
     assert runs[0][0] == ["-m", "course_utils", "data"]
-    started = ["-m", "jupyterlab", "--ServerApp.root_dir=.", FIRST, QUIET]
+    hidden = f"--ContentsManager.hide_globs={make.NOT_LISTED}"
+    started = ["-m", "jupyterlab", "--ServerApp.root_dir=.", hidden, FIRST, QUIET]
     assert runs[1][0] == [*started, "--no-browser", "--port", "8890"]
 
 
@@ -520,11 +588,35 @@ def test_a_port_that_cannot_be_is_named(make, runs, capsys, port):
     assert runs == []
 
 
-def test_root_is_told_how(make, runs, monkeypatch, capsys):
+def test_root_of_a_container_gets_a_jupyterlab(make, runs, monkeypatch):
+    """There it is the only account; JupyterLab itself would refuse."""
     monkeypatch.setattr(make.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    assert make.main(["lab", "--port=0"]) == 0
+    assert runs[-1][0][-2:] == ["--port=0", "--allow-root"]
+    assert make.main(["lab", "--allow-root"]) == 0
+    assert runs[-1][0].count("--allow-root") == 1
+    monkeypatch.setattr(make.os, "geteuid", lambda: 1000, raising=False)
+    assert make.main(["lab"]) == 0
+    assert "--allow-root" not in runs[-1][0]
+
+
+def test_sudo_is_refused_before_anything_belongs_to_root(make, runs, monkeypatch, capsys):
+    monkeypatch.setattr(make.os, "geteuid", lambda: 0, raising=False)
+    monkeypatch.setenv("SUDO_USER", "ada")
     assert make.main(["lab"]) == 1
-    assert "--allow-root" in one_line(capsys)
-    assert make.main(["lab", "--allow-root", "--port=0"]) == 0
+    assert "Leave sudo out" in (line := one_line(capsys))
+    assert "ada" in line
+    assert not make.venv_folder().exists()
+    assert make.main(["lab", "--allow-root"]) == 0
+
+
+@pytest.mark.usefixtures("lessons")
+@pytest.mark.parametrize("told", [["notebooks/09_more.ipynb"], ["--port", "abc"]])
+def test_what_cannot_start_is_said_before_the_installation(make, runs, told):
+    assert make.main(["lab", *told]) == 1
+    assert make.installs == []
+    assert not make.venv_folder().exists()
 
 
 @pytest.mark.usefixtures("lessons")
@@ -552,8 +644,8 @@ def archive(make, monkeypatch, tmp_path):
     archive = tmp_path / "archive.tar.gz"
     archive.write_text("reviews")
     look = f"import os, json; p = {str(archive)!r}; "
-    look += "print(json.dumps([p, os.stat(p).st_size, os.stat(p).st_mtime_ns]))"
-    monkeypatch.setattr(make, "LOOK_AT_ARCHIVE", look)
+    look += "print(json.dumps([[p, os.stat(p).st_size, os.stat(p).st_mtime_ns]]))"
+    monkeypatch.setattr(make, "LOOK_AT_DATA", look)
     monkeypatch.setattr(make, "venv_python", lambda: Path(sys.executable))
     make.venv_folder().mkdir(exist_ok=True)
     return archive
@@ -576,7 +668,7 @@ def test_changed_data_are_verified_again(make, archive, monkeypatch, change):
     elif change == "another cache":
         monkeypatch.setenv("COURSE_CACHE", "elsewhere")
     else:
-        make.archive_seen().write_text("{")
+        make.data_seen().write_text("{")
     assert not make.data_are_there()
 
 
@@ -600,6 +692,66 @@ def test_check_runs_all_steps_and_names_the_failed(make, runs, capsys):
     assert "failed in types" in capsys.readouterr().out
     make.codes.clear()
     assert make.main(["check"]) == 0
+
+
+def test_notebooks_make_exercises_and_the_map_too(make, runs):
+    assert make.main(["notebooks", "05", "--all"]) == 0
+    assert [arguments for arguments, _ in runs] == [
+        [os.path.join("tools", "notebooks.py"), "build", "05", "--all"],
+        ["-m", "tools.exercises", "build", "05"],
+        ["-m", "tools.readme"],
+    ]
+    runs.clear()
+    make.codes[os.path.join("tools", "notebooks.py")] = 1
+    assert make.main(["notebooks"]) == 1
+    assert len(runs) == 1
+
+
+KERNEL_SAYS = """\
+import os, torch
+from course_utils.runtime import computes_in_bfloat16
+print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+print("bfloat16", computes_in_bfloat16(torch.device("cpu")), os.environ["HF_HUB_OFFLINE"])"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="not such a processor"
+)
+def test_an_old_laptop_reaches_the_kernels(monkeypatch, tmp_path, capfd):
+    """A notebook's own kernel says what it is, and the comparison notices another answer."""
+    monkeypatch.setattr(make_py, "venv_python", lambda: Path(sys.executable))
+    for answer, code in (("AVX2 1\nbfloat16 False 1\n", 0), ("AVX512 2\n", 1)):
+        cell = nbformat.v4.new_code_cell(KERNEL_SAYS, execution_count=1)
+        cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=answer)]
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, tmp_path / "says.ipynb")
+        told = [str(tmp_path / "says.ipynb"), "-c", "pyproject.toml"]
+        assert make_py.old_laptop(told) == code, capfd.readouterr().out
+
+
+def test_another_address_does_not_install_again(make, runs):
+    """It stands in pyproject.toml, which the environment depends on; no package does."""
+    project = make.ROOT / "pyproject.toml"
+    change = make.run
+
+    def run(arguments, env=None):
+        project.write_text(project.read_text().replace("github.com", "gitlab.com"))
+        return change(arguments, env)
+
+    make.run = run
+    assert make.main(["address", "https://gitlab.com/you/course"]) == 0
+    assert runs == [(["-m", "tools.address", "https://gitlab.com/you/course"], "1")]
+    assert make.environment_is_good()
+
+
+@pytest.mark.parametrize("target", ["check", "site"])
+def test_who_publishes_is_reminded_of_the_address(make, runs, monkeypatch, target):
+    said = []
+    monkeypatch.setattr(make, "remind_of_address", lambda: said.append("address"))
+    assert make.main([target]) == 0
+    assert said == ["address"]
 
 
 def test_run_gives_the_exit_code(make, capfd):

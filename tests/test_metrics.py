@@ -9,16 +9,13 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from course_utils.intervals import Interval, bootstrap_interval, mcnemar, seed_interval
 from course_utils.metrics import (
-    Interval,
-    bootstrap_interval,
     class_scores,
     expected_calibration_error,
     fit_temperature,
-    mcnemar,
     rating_scores,
     reliability_bins,
-    seed_interval,
 )
 
 # --- classes ----------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from transformers.utils import logging as transformers_logging
 
 from course_utils import models
 from course_utils.batching import TokenizedDataset, collate
-from course_utils.datasets import DataError
 from course_utils.models import (
     ENCODER_PACKAGE,
     ENCODER_VARIABLE,
@@ -29,6 +28,7 @@ from course_utils.models import (
     load_tokenizer,
     mean_pool,
 )
+from course_utils.sources import DataError
 from tests import tiny
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import datasets
+from course_utils.sources import REVIEWS, fetch
 from tests.conftest import measured_minutes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def set_up() -> None:
     done = subprocess.run(probe, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"network namespaces are not permitted here: {done.stderr.strip()}")
-    datasets.fetch_archive()
+    fetch(REVIEWS)
 
 
 @pytest.mark.slow

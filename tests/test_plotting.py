@@ -12,7 +12,8 @@ import pytest
 from nbclient import NotebookClient
 
 from course_utils.history import EvalRecord, History, StepRecord
-from course_utils.metrics import Interval, ReliabilityBins
+from course_utils.intervals import Interval
+from course_utils.metrics import ReliabilityBins
 from course_utils.plotting import (
     label_points,
     plot_confusion,

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from course_utils.blocks import Config
 from course_utils.pretraining import (
     LanguageModel,
     Questions,
@@ -17,7 +18,7 @@ from course_utils.pretraining import (
     look_at_neighbours,
     perplexity,
 )
-from course_utils.transformer import Config, Transformer
+from course_utils.transformer import Transformer
 
 VOCAB, MASK, SPECIAL = 40, 4, range(5)
 PAD, START, STOP = 0, 2, 3

@@ -1,14 +1,24 @@
-"""The README: its generated parts are in step, its links lead somewhere, nothing is left blank."""
+"""The README and lesson 00's map: generated parts in step, links that lead somewhere, no blanks."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 
 import pytest
 
-from tools.notebooks import ROOT, repository
-from tools.readme import PART, lesson_map, picture_is_stale, read_row, render
+from tools.notebooks import ROOT, find_pairs, problems, read_notebook, repository, to_json
+from tools.readme import (
+    FIRST,
+    PART,
+    lesson_map,
+    picture_is_stale,
+    read_row,
+    render,
+    render_all,
+    short_map,
+)
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md"]
@@ -39,13 +49,16 @@ def dead_links(page: str, text: str) -> list[str]:
 
 
 def test_generated_parts_are_in_step():
-    assert render(README) == README, "stale: python -m tools.readme"
+    for path, text in render_all().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: python -m tools.readme"
     assert not picture_is_stale(), "stale: python -m tools.readme"
 
 
 def test_every_lesson_is_on_the_map():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         assert f"](notebooks/{path.name})" in lesson_map()
+        assert (f"]({path.name})" in short_map()) == (path.stem != FIRST)
+    assert "[00" not in short_map()  # it would open what is open
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -88,6 +101,30 @@ def test_a_stale_map_is_noticed():
     stale = now.replace("| lesson |", "| Lesson |", 1)
     assert stale != now
     assert render(stale) == now
+
+
+def test_a_new_lesson_is_put_on_both_maps_and_nothing_is_executed(tmp_path):
+    """Whoever builds lesson 09 has lesson 00 in step too: text and notebook, outputs and hash."""
+    for folder in ("notebooks", "exercises", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    for name in ("README.md", "pyproject.toml", "jupytext.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    [pair] = [p for p in find_pairs(tmp_path) if p.notebook.stem == FIRST]
+    before = problems(pair, tmp_path)
+    lesson = read_notebook(ROOT / "notebooks" / "08_overfitting.ipynb")
+    lesson.cells[0].source = lesson.cells[0].source.replace(
+        "# 08. Overfitting", "# 09. More: \\alpha"
+    )
+    (tmp_path / "notebooks" / "09_more.ipynb").write_text(to_json(lesson), encoding="utf-8")
+    made = render_all(tmp_path)
+    assert sorted(made) == sorted([tmp_path / "README.md", pair.source, pair.notebook])
+    for path, text in made.items():
+        assert text != path.read_text(encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
+        assert "[09 More](" in text
+    assert problems(pair, tmp_path) == before
+    now, then = (read_notebook(p) for p in (pair.notebook, ROOT / "notebooks" / f"{FIRST}.ipynb"))
+    assert [c.get("outputs") for c in now.cells] == [c.get("outputs") for c in then.cells]
 
 
 def test_a_map_without_its_place_is_an_error():

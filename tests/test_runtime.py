@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 
@@ -19,7 +18,6 @@ from course_utils.runtime import (
     memory_gb,
     pick_device,
     seed_everything,
-    usable_cores,
     versions,
 )
 
@@ -83,11 +81,13 @@ def test_a_device_may_be_given_by_name_or_as_itself():
     assert computes_in_bfloat16("cpu") == computes_in_bfloat16(torch.device("cpu"))
 
 
-def test_cores_are_those_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5, 6}, raising=False)
-    assert usable_cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")  # macOS and Windows have none
-    assert usable_cores() == os.cpu_count()
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("", True), ("ALL", True), ("AVX2", False), ("avx512_core", False)]
+)
+def test_bfloat16_is_not_believed_where_its_kernels_are_forbidden(monkeypatch, limit, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert computes_in_bfloat16(torch.device("cpu")) == expected
 
 
 def test_colab_is_known_by_its_package(monkeypatch):

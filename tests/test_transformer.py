@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForPreTraining, BertModel
 
-from course_utils import transformer
+from course_utils import blocks, transformer
 from course_utils.batching import TokenizedDataset, collate
+from course_utils.blocks import Config, LayerNorm, allowed_keys, attention, gelu
 from course_utils.models import (
     SentenceClassifier,
     count_parameters,
@@ -27,12 +28,7 @@ from course_utils.recipe import Recipe
 from course_utils.training import fit
 from course_utils.transformer import (
     Bert,
-    Config,
-    LayerNorm,
     Transformer,
-    allowed_keys,
-    attention,
-    gelu,
     load_bert,
     load_weights,
     read_config,
@@ -336,11 +332,14 @@ def test_parameters_and_flops_are_the_formulas_of_lesson_03():
 # --- the lesson ---------------------------------------------------------------------------
 
 
-def test_lesson_03_shows_the_whole_module():
+def test_lesson_03_shows_both_modules_whole():
     """Whoever has read the lesson has read the library; tests/test_reveal.py compares the two."""
     source = ROOT / "notebooks" / "source" / "03_attention_to_bert.md"
     shown = {t for cell in code_cells(to_notebook(source.read_text())) for t in tags(cell)}
-    tree = ast.parse(Path(transformer.__file__).read_text())
-    names = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    missing = {f"library:course_utils.transformer.{name}" for name in names} - shown
+    missing = {
+        f"library:{module.__name__}.{node.name}"
+        for module in (blocks, transformer)
+        for node in ast.parse(Path(module.__file__).read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    } - shown
     assert not missing

@@ -19,8 +19,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from course_utils import widgets
-from course_utils.imbalance import threshold_table
 from course_utils.models import load_tokenizer
+from course_utils.thresholds import threshold_table
 from course_utils.widgets.descent import descend
 from course_utils.widgets.explorer import Explorer, Stage
 from course_utils.widgets.stopping import stop_early

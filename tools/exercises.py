@@ -43,7 +43,7 @@ from tools.notebooks import (
     to_notebook,
     to_text,
     with_colab,
-    write_atomically,
+    write_if_changed,
 )
 
 HANDING_IN = """\
@@ -173,13 +173,13 @@ def build_exercise(pair: Pair, root: Path = ROOT) -> str:
     """Bring one solution and its exercise in step. Returns what was done, in words."""
     if not pair.source.exists():
         raise BuildError(f"There is no source {pair.source.relative_to(root)}.")
-    write_atomically(pair.source, expected_text(pair))
+    write_if_changed(pair.source, expected_text(pair))
     done = build(pair, root)
     path = exercise_path(pair)
     content = to_json(make_exercise(read_notebook(pair.notebook), pair.notebook.stem))
     if not path.exists() or path.read_text(encoding="utf-8") != content:
         done += "; exercise written"
-    write_atomically(path, content)
+    write_if_changed(path, content)
     return done
 
 
@@ -206,7 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="such as 01 or 01_gradients; all if none")
     options = parser.parse_args(arguments)
     failed = 0
-    for pair in select(solutions(), options.names):
+    # A name may be that of a lesson without exercises, as `make notebooks` passes them on.
+    for pair in (p for p in select(find_pairs(), options.names) if p in solutions()):
         print(f"{pair.name:<36}", end="", flush=True)
         try:
             if options.command == "check":

@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from tools.notebooks import ROOT, write_atomically
+from tools.notebooks import ROOT, write_if_changed
 
 ROW = re.compile(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \| \d\d \|$")
 # Neither code, nor formulas, nor headings, nor what is a link already.
@@ -74,7 +74,7 @@ def main(names: list[str] | None = None) -> int:
             continue
         text = path.read_text(encoding="utf-8")
         new = link(text, known)
-        write_atomically(path, new)
+        write_if_changed(path, new)
         print(f"{path.stem:<36}{new.count('GLOSSARY.md') - text.count('GLOSSARY.md')} links made")
     return 0
 

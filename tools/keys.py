@@ -20,7 +20,7 @@ from course_utils.grading.items import VISIBLE_SEED, load_items, make_key
 from course_utils.grading.items import lessons as lessons_of_the_book
 from course_utils.grading.visible import to_line
 from course_utils.grading.wire import loads
-from tools.notebooks import ROOT, write_atomically
+from tools.notebooks import ROOT, write_if_changed
 
 FOLDER = ROOT / "course_utils" / "grading" / "keys"
 
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         lines = made(lesson)
         names = differing(lesson, lines)
         if names and options.command == "build":
-            write_atomically(path_of(lesson), b"\n".join([*lines, b""]).decode())
+            write_if_changed(path_of(lesson), b"\n".join([*lines, b""]).decode())
         failed += bool(names) and options.command == "check"
         words = f"{', '.join(names)}: {'written' if options.command == 'build' else 'differ'}"
         print(f"{lesson}  {words if names else 'in step'}", flush=True)

@@ -49,6 +49,8 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from nbstripout import strip_output
 
+from course_utils.system import usable_cores, write_atomically
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("notebooks", "solutions")
 FORMAT = "md:myst"
@@ -58,8 +60,8 @@ MEASURED = re.compile(r"^\*\*Measured:\*\*.*$", re.MULTILINE)
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 COLAB_OPENS = "https://colab.research.google.com/github"
 COLAB = "colab"  # the tag of the two cells that are for Colab
+COLAB_BADGE = "[![Open in Colab]({root}docs/images/open-in-colab.svg)]({link})\n"
 COLAB_TEXT = """\
-[![Open in Colab]({root}docs/images/open-in-colab.svg)]({badge})
 The next cell fetches the course when you are in Google Colab. Anywhere else it does nothing."""
 COLAB_CODE = """\
 from importlib.util import find_spec
@@ -185,10 +187,16 @@ def repository(root: Path = ROOT) -> str | None:
     return address
 
 
+def on_github(address: str) -> bool:
+    """True where Colab can open notebooks from."""
+    return address.startswith("https://github.com/")
+
+
 def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> NotebookNode:
     """A copy of a notebook with a badge and a cell for Colab behind its first cell.
 
-    Solutions get none: they are for instructors, who have a checkout.
+    Solutions get none: they are for instructors, who have a checkout. Colab opens notebooks from
+    GitHub only, so there is no badge if the project lies elsewhere.
 
     Parameters
     ----------
@@ -199,11 +207,12 @@ def with_colab(notebook: NotebookNode, path: str, root: Path = ROOT) -> Notebook
     address = repository(root)
     if address is None or path.startswith("solutions/"):
         return copied
-    badge = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
+    link = f"{address.replace('https://github.com', COLAB_OPENS)}/blob/main/{path}"
+    badge = COLAB_BADGE.format(root="../" * path.count("/"), link=link)
     metadata = {"tags": [COLAB]}
     # Folded in Colab and in JupyterLab: who is not there yet need not read it.
     folded = metadata | {"cellView": "form", "jupyter": {"source_hidden": True}}
-    text = COLAB_TEXT.format(root="../" * path.count("/"), badge=badge)
+    text = (badge if on_github(address) else "") + COLAB_TEXT
     cells = [
         nbformat.v4.new_markdown_cell(text, id="colab-badge", metadata=metadata),
         nbformat.v4.new_code_cell(
@@ -357,7 +366,7 @@ def text_of(output: NotebookNode) -> str:
 def two_cores() -> Iterator[int]:
     """Hold this process, and the kernels it starts, to the cores the budgets are stated for."""
     if not hasattr(os, "sched_setaffinity"):  # macOS, Windows: measured on what there is
-        yield os.cpu_count() or 1
+        yield usable_cores()
         return
     before = os.sched_getaffinity(0)
     chosen = set(sorted(before)[:CORES])
@@ -451,14 +460,12 @@ def _pid(client: NotebookClient) -> int:
 # -- the two commands ---------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_if_changed(path: Path, text: str) -> None:
     """Replace `path` whole or not at all; leave it, and its time, alone when equal."""
     if path.exists() and path.read_bytes() == text.encode():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial, path)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def _place(path: Path, root: Path) -> str:
@@ -498,8 +505,8 @@ def build(pair: Pair, root: Path = ROOT, always: bool = False) -> str:
     known = pair.notebook.read_text(encoding="utf-8") if pair.notebook.exists() else None
     if done == "in step" and content != known:
         done = "prose changed, outputs kept"
-    write_atomically(pair.notebook, content)
-    write_atomically(pair.source, to_text(notebook, root))
+    write_if_changed(pair.notebook, content)
+    write_if_changed(pair.source, to_text(notebook, root))
     return done
 
 

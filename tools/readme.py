@@ -1,4 +1,4 @@
-"""Write into README.md what the notebooks say of themselves, so that it is never stale.
+"""Write into README.md and lesson 00 what the notebooks say of themselves: it is never stale.
 
     python -m tools.readme           # write
     python -m tools.readme --check   # is it in step? changes nothing
@@ -6,7 +6,8 @@
 Two parts of the README are generated, each between two comments: the lesson map, from the headers
 of the notebooks (title, the beginning of an objective, measured minutes, prerequisites), and the
 command that clones the project, from the address in ``pyproject.toml``. Its picture is cut out of
-the threshold dial in lesson 06, as that was when the lesson was executed.
+the threshold dial in lesson 06, as that was when the lesson was executed. Lesson 00 ends in a
+shorter map, in its text and in its notebook: prose, so that nothing is executed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
 from PIL import Image
 
-from tools.notebooks import ROOT, read_notebook, repository, write_atomically
+from tools.notebooks import ROOT, read_notebook, repository, to_json, write_if_changed
 
 # Which objective of a lesson stands on the map; of any other, the second.
 SHOWN = {"01": 2, "01a": 1, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5}
+FIRST = "00_start_here"  # the lesson with a map of all lessons
 PICTURE = "docs/images/lesson.png"
 SHOWS = ("06_evaluation", "threshold_dial(", 655)  # notebook, its cell, columns kept of the output
 PART = "<!-- {0}: written by tools/readme.py -->\n{1}<!-- end of {0} -->"
@@ -106,6 +109,17 @@ def lesson_map(root: Path = ROOT) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_map(root: Path = ROOT) -> str:
+    """The table in lesson 00, where a lesson is a click away and the first is open already."""
+    lines = ["| lesson | you will, among other things |", "|---|---|"]
+    for path in sorted((root / "notebooks").glob("[0-9]*.ipynb")):
+        row = read_row(path, root)
+        here = path.stem == FIRST
+        lesson = f"{row.title} (this one)" if here else f"[{row.title}]({path.name})"
+        lines.append(f"| {lesson} | {row.learn} |")
+    return "\n".join(lines) + "\n"
+
+
 def clone_command(root: Path = ROOT) -> str:
     """The two commands of the start, for a shell."""
     address = repository(root)
@@ -134,36 +148,59 @@ def picture_is_stale(root: Path = ROOT) -> bool:
         return kept.tobytes() != picture(root).tobytes()
 
 
-def render(text: str, root: Path = ROOT) -> str:
-    """The README with its generated parts renewed.
+def replace_part(text: str, name: str, made: str) -> str:
+    """A text with what stands between the two comments of a part replaced.
 
     Raises
     ------
     ValueError
-        A part's comments are not there, or there twice.
+        The comments are not there, or there twice.
     """
-    for name, made in {"lesson map": lesson_map(root), "commands": clone_command(root)}.items():
-        pattern = re.escape(PART.format(name, "\0")).replace(re.escape("\0"), ".*?")
-        new = PART.format(name, made).replace("\\", r"\\")  # no group references are meant
-        text, count = re.subn(pattern, new, text, flags=re.S)
-        if count != 1:
-            raise ValueError(f"README.md has the comments around its {name} {count} times")
+    pattern = re.escape(PART.format(name, "\0")).replace(re.escape("\0"), ".*?")
+    new = PART.format(name, made).replace("\\", r"\\")  # no group references are meant
+    text, count = re.subn(pattern, new, text, flags=re.S)
+    if count != 1:
+        raise ValueError(f"the comments around the {name} are there {count} times")
     return text
+
+
+def render(text: str, root: Path = ROOT) -> str:
+    """The README with its generated parts renewed."""
+    text = replace_part(text, "lesson map", lesson_map(root))
+    return replace_part(text, "commands", clone_command(root))
+
+
+def render_first(root: Path = ROOT) -> dict[Path, str]:
+    """Lesson 00, its text and its notebook, with the map in it renewed."""
+    table = short_map(root)
+    source = root / "notebooks" / "source" / f"{FIRST}.md"
+    path = root / "notebooks" / f"{FIRST}.ipynb"
+    notebook = nbformat.read(path, as_version=4)  # with the cells for Colab
+    [cell] = [c for c in notebook.cells if PART.format("lessons", "").split("\n")[0] in c.source]
+    cell.source = replace_part(cell.source, "lessons", table)
+    text = replace_part(source.read_text(encoding="utf-8"), "lessons", table)
+    return {source: text, path: to_json(notebook)}
+
+
+def render_all(root: Path = ROOT) -> dict[Path, str]:
+    """Every file that is made here, and what it should hold."""
+    readme = root / "README.md"
+    return {readme: render(readme.read_text(encoding="utf-8"), root)} | render_first(root)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--check", action="store_true", help="say whether it is stale; no change")
     options = parser.parse_args(arguments)
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    new = render(text)
-    stale = new != text or picture_is_stale()
+    made = render_all()
+    stale = [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text]
+    stale += [PICTURE] * picture_is_stale()
     if options.check:
-        print("README.md is " + ("stale: python -m tools.readme" if stale else "in step"))
-        return int(stale)
-    if stale:
-        write_atomically(path, new)
+        print(f"stale, python -m tools.readme: {', '.join(stale)}" if stale else "in step")
+        return int(bool(stale))
+    for path, text in made.items():
+        write_if_changed(path, text)
+    if PICTURE in stale:
         picture().save(ROOT / PICTURE, optimize=True)
     return 0
 

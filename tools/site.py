@@ -25,7 +25,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tools.notebooks import ROOT, code_cells, read_notebook, repository, to_json
+from tools.notebooks import ROOT, code_cells, on_github, read_notebook, repository, to_json
 
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 PAGES = (
@@ -60,7 +60,7 @@ html_theme_options = {{
     "repository_url": "{address}",
     "repository_branch": "main",
     "use_repository_button": True,
-    "launch_buttons": {{"colab_url": "https://colab.research.google.com"}},
+    "launch_buttons": {launch_buttons},
     "show_toc_level": 2,
     "home_page_in_toc": True,
     "navbar_persistent": [],  # one search field is enough: the side bar has it
@@ -151,7 +151,9 @@ def stage(root: Path = ROOT, source: Path = SOURCE) -> None:
     names |= {name for name in PAGES if (root / name).exists()}
     (source / "_static").mkdir(parents=True)
     (source / "_static" / "course.css").write_text(CSS, encoding="utf-8")
-    (source / "conf.py").write_text(CONFIG.format(address=address), encoding="utf-8")
+    buttons = {"colab_url": "https://colab.research.google.com"} if on_github(address) else {}
+    config = CONFIG.format(address=address, launch_buttons=buttons)
+    (source / "conf.py").write_text(config, encoding="utf-8")
     shutil.copytree(root / "docs" / "images", source / "docs" / "images")
     shutil.copytree(mathjax(), source / "_static" / "mathjax")
     for path in notebooks:

@@ -62,7 +62,7 @@ def run_clean(sources: list[str], items: list[str], seconds: float) -> Heard:
 
 def _talk(job: dict[str, Any], end: float, heard: Heard) -> None:
     """Start one process and take down what it tells."""
-    from course_utils.datasets import CACHE_VARIABLE, cache_folder
+    from course_utils.sources import CACHE_VARIABLE, cache_folder
 
     package = Path(__file__).resolve().parents[2]
     path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))

@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from course_utils.system import usable_cores
+
 SEED_FILE = "seed.txt"
 KEPT = "results"
 NEEDS_A_LOOK = 3
@@ -36,7 +38,7 @@ def run(options: Namespace) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     seed = _seed(options.out / SEED_FILE) if options.seed is None else options.seed
     settings = grade.Settings(seed, limits, protected=not options.no_sandbox)
-    jobs = min(options.jobs or _cores(), 16)
+    jobs = min(options.jobs or usable_cores(), 16)
     results = _grade(collected, settings, options.out / KEPT, jobs, options.dask)
     others = [one for one in everyone if options.student and one.student not in options.student]
     results += grade.kept_results(others, settings, options.out / KEPT)
@@ -86,7 +88,3 @@ def _seed(path: Path) -> int:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(f"{secrets.randbits(62)}\n")
     return int(path.read_text())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -29,6 +28,7 @@ from course_utils.grading.sandbox import Ending, Limits, SandboxError, Session, 
 from course_utils.grading.sources import library_calls
 from course_utils.grading.submissions import Cell, Corrupt, Submission, read_cells
 from course_utils.grading.wire import Plain, WireError, dumps, loads
+from course_utils.system import write_atomically
 
 # References are run here, and random generators and imports are the whole process's.
 JUDGING = threading.Lock()
@@ -410,9 +410,8 @@ def load_result(path: Path, key: str) -> Result | None:
 def save_result(path: Path, key: str, result: Result) -> None:
     """Keep a result: whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps({"key": key} | asdict(result), indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps({"key": key} | asdict(result), indent=1)
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def grade_all(

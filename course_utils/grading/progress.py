@@ -7,14 +7,12 @@ of the notebook and of this library, so that a notebook is run again only when o
 import contextlib
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from course_utils.datasets import cache_folder
 from course_utils.grading.notebook_check import (
     ItemSeen,
     NotAnExercise,
@@ -22,6 +20,8 @@ from course_utils.grading.notebook_check import (
     look,
     read_exercise,
 )
+from course_utils.sources import cache_folder
+from course_utils.system import write_atomically
 
 Row = Sequence[str]
 
@@ -72,9 +72,8 @@ def save(file: Path, key: str, seen: NotebookSeen) -> None:
     """Keep a result, whole or not at all; where nothing can be written it is made again."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.part")
-        partial.write_text(json.dumps({"key": key} | asdict(seen)), encoding="utf-8")
-        os.replace(partial, file)
+        text = json.dumps({"key": key} | asdict(seen))
+        write_atomically(file, lambda target: target.write(text.encode()))
 
 
 def seen_in(path: Path, library: str, again: bool) -> NotebookSeen:

@@ -186,7 +186,7 @@ def _own_threads() -> int:
 
 def _file_system(limits: Limits) -> list[str]:
     """Return what is seen inside: the system and this Python, read-only, and empty disks."""
-    from course_utils.datasets import cache_folder
+    from course_utils.sources import cache_folder
 
     package = Path(__file__).resolve().parent.parent
     disk = ["--size", str(limits.disk_mb * 1_000_000), "--perms", "1777", "--tmpfs"]
@@ -235,7 +235,7 @@ def _visible(folder: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    from course_utils.datasets import CACHE_VARIABLE
+    from course_utils.sources import CACHE_VARIABLE
 
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin",

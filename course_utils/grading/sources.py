@@ -93,13 +93,13 @@ def library_calls(cells: Iterable[str], target: str, withheld: Sequence[str]) ->
     target : str
         The object that the item asks for.
     withheld : sequence of str
-        Such as ``"course_utils.metrics.mcnemar"``.
+        Such as ``"course_utils.intervals.mcnemar"``.
 
     Examples
     --------
-    >>> cells = ["import course_utils.metrics as m", "def p(a, b): return m.mcnemar(a, b).p"]
-    >>> library_calls(cells, "p", ["course_utils.metrics.mcnemar"])
-    ['course_utils.metrics.mcnemar']
+    >>> cells = ["import course_utils.intervals as m", "def p(a, b): return m.mcnemar(a, b).p"]
+    >>> library_calls(cells, "p", ["course_utils.intervals.mcnemar"])
+    ['course_utils.intervals.mcnemar']
     """
     code = answer_code(cells, target)
     meaning = _imports(code)

@@ -57,7 +57,7 @@ def withhold(names: Sequence[str]) -> Iterator[None]:
     Parameters
     ----------
     names : sequence of str
-        Such as ``"course_utils.metrics.mcnemar"``.
+        Such as ``"course_utils.intervals.mcnemar"``.
 
     Examples
     --------

@@ -8,8 +8,8 @@ import ipywidgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from course_utils.imbalance import threshold_table
 from course_utils.plotting import plot_confusion, plot_costs, plot_thresholds
+from course_utils.thresholds import threshold_table
 from course_utils.widgets.explorer import GREY, LABELS, WIDE, Explorer, Stage, counted, image
 
 

@@ -145,7 +145,7 @@ LIBRARY = tuple(
         (
             "imports it",
             """
-from course_utils.metrics import mcnemar as mine
+from course_utils.intervals import mcnemar as mine
 def mcnemar_p(first, second): return mine(first, second).p_value
 """,
         ),
@@ -153,7 +153,7 @@ def mcnemar_p(first, second): return mine(first, second).p_value
             "imports it where it is used, from a module not imported before",
             """
 def mcnemar_p(first, second):
-    import course_utils.metrics as m
+    import course_utils.intervals as m
     return m.mcnemar(first, second).p_value
 """,
         ),
@@ -162,7 +162,7 @@ def mcnemar_p(first, second):
             """
 import importlib
 def mcnemar_p(first, second):
-    module = importlib.import_module("course_utils" + ".metrics")
+    module = importlib.import_module("course_utils" + ".intervals")
     return getattr(module, "mc" + "nemar")(first, second).p_value
 """,
         ),
@@ -170,7 +170,7 @@ def mcnemar_p(first, second):
             "keeps it under another name, imported in another cell by a string",
             """
 space = {}
-exec("from course_utils.metrics import " + "mc" + "nemar", space)
+exec("from course_utils.intervals import " + "mc" + "nemar", space)
 kept = list(space.values())[-1]
 def mcnemar_p(first, second): return kept(first, second).p_value
 """,

@@ -42,26 +42,26 @@ def test_gains_nothing_and_is_told_why(graded, forged):
     assert result.score == 0, result
     assert item.diagnosis == forged.diagnosis, item
     if forged.item == MCNEMAR:
-        assert "course_utils.metrics.mcnemar" in item.message
+        assert "course_utils.intervals.mcnemar" in item.message
         assert "write it yourself" in item.message
 
 
-NAMES = ("course_utils.metrics.mcnemar",)
+NAMES = ("course_utils.intervals.mcnemar",)
 
 
 @pytest.mark.parametrize(
     "cell",
     [
-        "from course_utils.metrics import mcnemar as g\ndef f(): return g()",
-        "import course_utils.metrics\ndef f(): return course_utils.metrics.mcnemar()",
-        "import course_utils.metrics as m\nf = m.mcnemar",
-        "from course_utils import metrics\ndef f(): return metrics.mcnemar()",
-        "from course_utils.metrics import *\ndef f(): return mcnemar()",
-        "def f():\n    from course_utils.metrics import mcnemar\n    return mcnemar()",
-        "from course_utils import metrics\ndef f(): return getattr(metrics, 'mcnemar')()",
-        "def f(): exec('from course_utils.metrics import mcnemar')",
-        "from course_utils.metrics import mcnemar\nhelp_me = mcnemar\ndef f(): return help_me()",
-        "from course_utils.metrics import mcnemar\nclass A: g = mcnemar\ndef f(): return A.g()",
+        "from course_utils.intervals import mcnemar as g\ndef f(): return g()",
+        "import course_utils.intervals\ndef f(): return course_utils.intervals.mcnemar()",
+        "import course_utils.intervals as m\nf = m.mcnemar",
+        "from course_utils import intervals\ndef f(): return intervals.mcnemar()",
+        "from course_utils.intervals import *\ndef f(): return mcnemar()",
+        "def f():\n    from course_utils.intervals import mcnemar\n    return mcnemar()",
+        "from course_utils import intervals\ndef f(): return getattr(intervals, 'mcnemar')()",
+        "def f(): exec('from course_utils.intervals import mcnemar')",
+        "from course_utils.intervals import mcnemar\nhelp_me = mcnemar\ndef f(): return help_me()",
+        "from course_utils.intervals import mcnemar\nclass A: g = mcnemar\ndef f(): return A.g()",
     ],
 )
 def test_the_library_is_seen_in_the_code(cell):
@@ -72,9 +72,9 @@ def test_the_library_is_seen_in_the_code(cell):
     "cell",
     [
         "def f(): return 1",
-        "from course_utils.metrics import mcnemar\ndef f(): return 1\nprint(mcnemar(), f())",
+        "from course_utils.intervals import mcnemar\ndef f(): return 1\nprint(mcnemar(), f())",
         "def mcnemar(): return 1\ndef f(): return mcnemar()",
-        "from course_utils.metrics import seed_interval\ndef f(): return seed_interval()",
+        "from course_utils.intervals import seed_interval\ndef f(): return seed_interval()",
         "def f():\n    'As mcnemar did, in 1947.'\n    return 1",
         "this is not Python\n",
     ],
@@ -84,11 +84,11 @@ def test_comparing_with_the_library_is_welcome(cell):
 
 
 def test_withheld_and_given_back():
-    from course_utils.metrics import mcnemar, seed_interval
+    from course_utils.intervals import mcnemar, seed_interval
 
     before = mcnemar.__code__
     with withhold(NAMES):
-        with pytest.raises(LibraryCalled, match=r"course_utils\.metrics\.mcnemar"):
+        with pytest.raises(LibraryCalled, match=r"course_utils\.intervals\.mcnemar"):
             mcnemar()
         assert seed_interval.__code__
     assert mcnemar.__code__ is before
@@ -98,19 +98,19 @@ def test_a_module_not_imported_yet_refuses_that_one_name_only():
     program = """
 import sys
 from course_utils.grading.withheld import LibraryCalled, withhold
-assert "course_utils.metrics" not in sys.modules
-with withhold(["course_utils.metrics.mcnemar"]):
+assert "course_utils.intervals" not in sys.modules
+with withhold(["course_utils.intervals.mcnemar"]):
     try:
-        from course_utils.metrics import mcnemar
+        from course_utils.intervals import mcnemar
     except LibraryCalled:
         print("refused")
-    from course_utils.metrics import seed_interval
-    import course_utils.metrics as m
+    from course_utils.intervals import seed_interval
+    import course_utils.intervals as m
     try:
         m.mcnemar([True], [False])
     except LibraryCalled:
         print("refused again")
-from course_utils.metrics import mcnemar
+from course_utils.intervals import mcnemar
 print(mcnemar.__code__.co_name, seed_interval.__name__)
 with withhold(["course_utils.claims.Claims"]):
     pass

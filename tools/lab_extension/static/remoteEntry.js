@@ -1,4 +1,4 @@
-/* Two small things that JupyterLab leaves out.
+/* Three small things that JupyterLab leaves out.
 
 Alternative text: the kernel sends a figure's alternative text beside the picture, as metadata of
 the output; it is stored in the notebook, and web pages made from it have it. JupyterLab alone draws
@@ -6,6 +6,10 @@ the picture without it, so that a screen reader finds nothing there.
 
 Tabs: a lesson and its exercises are files of one name in two folders. JupyterLab shows the name;
 for exercises, we show the folder too.
+
+Opening: JupyterLab writes what the kernel says of its language, the version of Python included, into
+each notebook that it opens. The file is then changed, for git too, although nobody did anything. Of
+the language our notebooks hold the name alone; a kernel of that language has nothing to add.
 
 This is written as JupyterLab loads it, a module federation container of one module, so that there
 is nothing to build: `init` hands us the libraries that JupyterLab shares, `get` hands back the
@@ -62,13 +66,31 @@ plugins. Installed by `shared-data` in pyproject.toml; tested in tests/test_brow
     },
   };
 
+  const opening = async () => {
+    const { INotebookTracker } = await library("@jupyterlab/notebook");
+    const leaveLanguage = (_, { model }) => {
+      const write = model.setMetadata.bind(model);
+      model.setMetadata = (key, value) => {
+        const known = model.getMetadata(key)?.name;
+        if (key !== "language_info" || known !== value?.name) write(key, value);
+      };
+    };
+    return {
+      id: `${NAME}:opening`,
+      description: "Leaves a notebook unchanged that is only opened.",
+      autoStart: true,
+      requires: [INotebookTracker],
+      activate: (app, tracker) => tracker.widgetAdded.connect(leaveLanguage),
+    };
+  };
+
   window._JUPYTERLAB ??= {};
   window._JUPYTERLAB[NAME] = {
     init: (shared) => {
       libraries = shared;
     },
     get: async () => {
-      const plugins = [await alternativeText(), tabs];
+      const plugins = [await alternativeText(), tabs, await opening()];
       return () => ({ __esModule: true, default: plugins });
     },
   };
