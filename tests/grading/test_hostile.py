@@ -274,42 +274,6 @@ def test_without_bubblewrap_it_refuses(monkeypatch, tmp_path):
         sandbox.probe()
 
 
-def test_walls_with_a_hole_are_noticed(monkeypatch):
-    """Leave the answers visible, or the user root: the probe must say so."""
-    whole = sandbox.command
-
-    def with_answers(*given):
-        arguments = whole(*given)
-        place = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
-        return arguments[: place - 1] + arguments[place + 1 :]
-
-    monkeypatch.setattr(sandbox, "command", with_answers)
-    with pytest.raises(sandbox.SandboxError, match="answers are visible"):
-        sandbox.probe()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give something up")
-def test_staying_root_is_noticed(monkeypatch):
-    whole = sandbox.command
-
-    def as_root(*given):
-        arguments = whole(*given)
-        start = arguments.index("setpriv", arguments.index("bwrap"))
-        end = arguments.index("prlimit")
-        return arguments[:start] + arguments[end:]
-
-    monkeypatch.setattr(sandbox, "command", as_root)
-    with pytest.raises(sandbox.SandboxError, match="it runs as root"):
-        sandbox.probe()
-
-
-@pytest.mark.skipif(not sandbox.system_call_filter(), reason="no filter for this machine")
-def test_missing_filter_is_noticed(monkeypatch):
-    monkeypatch.setattr(sandbox, "system_call_filter", lambda: b"")
-    with pytest.raises(sandbox.SandboxError, match="system calls are not filtered"):
-        sandbox.probe()
-
-
 def test_who_never_listens_is_still_watched():
     """A megabyte of cases is sent to a process that says it is ready for them and hoards memory."""
     cell = """

@@ -11,10 +11,9 @@ import json
 
 import pytest
 
-from course_utils.grading import sandbox
 from course_utils.grading.grade import Settings, grade_all
 from course_utils.grading.items import lessons, load_items
-from course_utils.grading.sandbox import Limits
+from course_utils.grading.sandbox import Limits, filesystem
 from course_utils.grading.submissions import Submission
 from tests.grading.hostile import EXERCISE, SOLUTION
 
@@ -56,20 +55,14 @@ def lesson(request):
 @pytest.fixture(scope="module")
 def graded(walls, lesson, tmp_path_factory):
     """Of one lesson: the solution, the untouched exercise, and a notebook of wrong answers."""
-    whole, place = sandbox.command, tmp_path_factory.mktemp("lesson")
-
-    def with_answers(*given):
-        arguments = whole(*given)
-        index = next(i for i, a in enumerate(arguments) if a.endswith("grading/items"))
-        return arguments[: index - 1] + arguments[index + 1 :]
-
+    place = tmp_path_factory.mktemp("lesson")
     honest = []
     for name, folder in (("solved", SOLUTION.parent), ("untouched", EXERCISE.parent)):
         [path] = folder.glob(f"{lesson}_*.ipynb")
         honest.append(Submission(name, lesson, path.name, path.read_bytes()))
     results = grade_all(honest, SETTINGS, place, jobs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "command", with_answers)
+        patch.setattr(filesystem, "masks", lambda hidden, shown: {})  # with the answers
         wrong = Submission("wrong", lesson, "x.ipynb", spoiled(lesson))
         results += grade_all([wrong], SETTINGS, place)
     return {result.student: result for result in results}
