@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -16,12 +17,11 @@ import pytest
 
 from course_utils.grading import sandbox
 from course_utils.grading.checks import make_cases
-from course_utils.grading.grade import Settings, grade_all
 from course_utils.grading.items import load_items
-from course_utils.grading.reports import feedback_page, write_reports
+from course_utils.grading.reports import feedback_page
 from course_utils.grading.sandbox import Limits
-from course_utils.grading.submissions import Submission, collect
 from course_utils.grading.wire import dumps, loads
+from tests.grading.grade_class import SEED, load
 from tests.grading.hostile import (
     BANK,
     EXERCISE,
@@ -31,12 +31,13 @@ from tests.grading.hostile import (
     malicious_zip,
     notebook,
 )
+from tests.grading.hostile_walls import WALLS
+from tests.grading.users import as_ordinary_user
 
-SEED = 987_654_321
-LIMITS = Limits(seconds=120, memory_gb=2)
-IMPATIENT = Limits(seconds=12, memory_gb=2)
-
-
+ROOT_USER = os.geteuid() == 0
+# The way a submission is started, and who grades: each with the whole class.
+WAYS = [(way, "root") for way in ("nursery", "bubblewrap") if ROOT_USER]
+WAYS += [(way, "ordinary") for way in ("nursery", "bubblewrap")]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
 
 
@@ -70,11 +71,14 @@ def edit_checks(cells):
         cell["source"] = "print('✓')"
 
 
-@pytest.fixture(scope="module")
-def graded(walls, tmp_path_factory):
+@pytest.fixture(scope="module", params=WAYS, ids="-".join)
+def graded(walls, request):
     """The whole class: hostile and honest, and what was there to be harmed."""
-    place = tmp_path_factory.mktemp("class")
+    way, user = request.param
+    place = Path(tempfile.mkdtemp(prefix="class"))
+    place.chmod(0o755)
     submissions, out = place / "submissions", place / "out"
+    out.mkdir()
     canary = place / "seed.txt"
     canary.write_text("CANARY")
     canaries = [
@@ -82,16 +86,20 @@ def graded(walls, tmp_path_factory):
     ]
     canaries += [str(submissions / "an honest student" / "01_gradients.ipynb")]
     listening = socket.create_server(("127.0.0.1", 0))
+    abstract = socket.socket(socket.AF_UNIX)
+    abstract.bind(f"\0{place.name}")
+    abstract.listen()
     given = f"CANARIES, PORT = {canaries!r}, {listening.getsockname()[1]}\n"
+    given += f"ABSTRACT = {place.name!r}\n"
 
-    def hand_in(student: str, raw: bytes, name: str = "01_gradients.ipynb") -> None:
-        (submissions / student).mkdir(parents=True, exist_ok=True)
-        (submissions / student / name).write_bytes(raw)
+    def hand_in(student: str, raw: bytes, name: str = "01_gradients.ipynb", to="submissions"):
+        (place / to / student).mkdir(parents=True, exist_ok=True)
+        (place / to / student / name).write_bytes(raw)
 
-    for hostile in BANK:
-        if hostile.forever:
-            continue
-        hand_in(hostile.name, notebook(STUBS + given, hostile.cell))
+    for number, hostile in enumerate((*BANK, *WALLS), start=100_000):
+        own = given + f"mark = 'MARKER-{number}'\n"
+        to = "endless" if hostile.forever else "submissions"
+        hand_in(hostile.name, notebook(STUBS + own, hostile.cell), to=to)
     hand_in("an honest student", SOLUTION.read_bytes())
     hand_in("zz another honest student", SOLUTION.read_bytes(), "01_gradients (1).ipynb")
     hand_in("untouched", EXERCISE.read_bytes())
@@ -112,21 +120,24 @@ def graded(walls, tmp_path_factory):
     (submissions / "linked" / "01_gradients.ipynb").symlink_to(SOLUTION)
     hand_in("visible cases only", notebook(STUBS, visible_answers()))
     (submissions / "archive.zip").write_bytes(malicious_zip())
-    os.environ["CANARY_IN_ENVIRONMENT"] = "CANARY_IN_ENVIRONMENT"
     before, processes = library_hash(), set(psutil.pids())
-    endless = [
-        Submission(h.name, "01", "01_gradients.ipynb", notebook(STUBS + given, h.cell))
-        for h in BANK
-        if h.forever
-    ]
-    results = [
-        *grade_all(endless, Settings(SEED, IMPATIENT), out / "results", jobs=4),
-        *grade_all(collect(submissions, ["01"]), Settings(SEED, LIMITS), out / "results", jobs=2),
-    ]
-    write_reports(results, out)
-    del os.environ["CANARY_IN_ENVIRONMENT"]
+    command = [sys.executable, "-m", "tests.grading.grade_class", str(place)]
+    if user == "ordinary":
+        command = as_ordinary_user(command, place)
+    canary_in_environment = {"CANARY_IN_ENVIRONMENT": "CANARY_IN_ENVIRONMENT"}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | canary_in_environment | {"COURSE_SANDBOX": way},
+        capture_output=True,
+        text=True,
+    )
     listening.close()
-    return {
+    abstract.close()
+    assert done.returncode == 0, done.stderr[-4000:]
+    slower, results = load(place)
+    assert slower == ""
+    yield {
         "results": {result.student: result for result in results},
         "rows": results,
         "library_unchanged": before == library_hash(),
@@ -134,6 +145,7 @@ def graded(walls, tmp_path_factory):
         "new_processes": set(psutil.pids()) - processes,
         "out": out,
     }
+    shutil.rmtree(place)
 
 
 def visible_answers() -> str:
@@ -148,7 +160,7 @@ def visible_answers() -> str:
     )
 
 
-@pytest.mark.parametrize("hostile", BANK, ids=lambda hostile: hostile.name)
+@pytest.mark.parametrize("hostile", [*BANK, *WALLS], ids=lambda hostile: hostile.name)
 def test_gains_nothing(graded, hostile):
     result = graded["results"][hostile.name]
     assert result.score == 0, result
@@ -209,7 +221,7 @@ def test_hard_coded_visible_cases_earn_nothing(graded):
 def test_every_submission_has_exactly_one_row(graded):
     names = [result.student for result in graded["rows"]]
     assert len(names) == len(set(names))
-    assert {hostile.name for hostile in BANK} < set(names)
+    assert {hostile.name for hostile in (*BANK, *WALLS)} < set(names)
     lines = (graded["out"] / "grades.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + len(names)
 
