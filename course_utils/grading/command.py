@@ -32,9 +32,8 @@ def run(options: Namespace) -> int:
     hidden = tuple(str(path.resolve()) for path in (options.submissions, options.out))
     if options.no_sandbox:
         print("course: student code runs UNPROTECTED, with your rights", file=sys.stderr)
-    elif not options.dask:  # there, each worker tries its own walls
-        if slower := sandbox.probe(hidden=hidden):
-            print(f"course: each submission starts on its own: {slower}", file=sys.stderr)
+    elif not options.dask and (why := sandbox.probe(hidden=hidden)):  # there, each worker probes
+        print(f"course: no nursery, so each submission imports anew: {why}", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     seed = _seed(options.out / SEED_FILE) if options.seed is None else options.seed
     settings = grade.Settings(seed, limits, protected=not options.no_sandbox, hidden=hidden)

@@ -13,12 +13,13 @@ attack is stopped by which wall, and what remains possible: ``docs/grader.md``. 
 3. `filesystem`   what files are seen inside
 4. `bubblewrap`   the commands that put a process behind the walls
 5. `namespaces`   walls that a process makes around itself
-6. `nursery`      inside: holds PyTorch, forks a walled process per submission
-7. `watch`        what a submission uses, seen from outside
-8. `cores`        a core for each submission
-9. `start`        ways to start a submission's process; `births` is the nursery's
-10. `session`     one submission's time behind the walls
-11. `attempts`    attempts on the walls, made from inside; `probe` makes them
+6. `first`        the first process inside, which takes over orphans
+7. `nursery`      inside: holds PyTorch, forks a walled process per submission
+8. `watch`        what a submission uses, seen from outside
+9. `cores`        a core for each submission
+10. `start`       ways to start a submission's process; `births` is the nursery's
+11. `session`     one submission's time behind the walls
+12. `attempts`    attempts on the walls, made from inside; `probe` makes them
 """
 
 from course_utils.grading.sandbox.bubblewrap import FIRST_USER, command

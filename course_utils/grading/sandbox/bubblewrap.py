@@ -47,7 +47,7 @@ def command(
         arguments += ["taskset", "-c", str(core)]
     if not is_root():
         arguments += _prlimit(limits, process_limit(limits, everywhere=True))
-    arguments += ["bwrap", "--die-with-parent", "--new-session"]
+    arguments += ["bwrap", "--die-with-parent", "--new-session", "--as-pid-1"]
     if filter_file is not None:
         arguments += ["--seccomp", str(filter_file)]
     arguments += _walls(TO_BECOME) + filesystem.arguments(hidden, limits.disk_mb * 1_000_000)

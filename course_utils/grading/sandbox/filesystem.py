@@ -89,6 +89,7 @@ def arguments(hidden: Iterable[Path], disk_bytes: int) -> list[str]:
     shown = shown_folders()
     covers = masks(hidden, shown)
     found: list[str] = []
+    covers = {place: source for place, source in covers.items() if _shows(place, shown, covers)}
     for name in SYSTEM:
         if Path("/", name).is_symlink():
             found += ["--symlink", str(Path("/", name).readlink()), f"/{name}"]
@@ -119,6 +120,12 @@ def arguments(hidden: Iterable[Path], disk_bytes: int) -> list[str]:
             found += ["--remount-ro", str(place)]
     found += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     return [*found, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/home"]
+
+
+def _shows(place: Path, shown: Iterable[Path], covers: Iterable[Path]) -> bool:
+    """Return True if something would be seen at a place without its own cover."""
+    around = [p for p in (*shown, *covers) if place.is_relative_to(p) and p != place]
+    return max(around, key=_depth) not in covers
 
 
 def make_readable() -> None:

@@ -27,13 +27,13 @@ import os
 import select
 import socket
 import sys
-import traceback
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
 from course_utils.grading import runner
 from course_utils.grading.sandbox import namespaces
 from course_utils.grading.sandbox.filesystem import WRITABLE
+from course_utils.grading.sandbox.first import be_first, exit_code, play
 from course_utils.grading.sandbox.syscalls import system_call_filter
 
 HELD = ("numpy", "torch", "course_utils.grading.calls")
@@ -47,6 +47,8 @@ def main() -> None:
     for name in HELD:
         with contextlib.suppress(ImportError):  # the submission would not find it either
             import_module(name)
+    if torch := sys.modules.get("torch"):  # a state that somebody knows, and each begins with
+        torch.manual_seed(0)
     gc.collect()
     gc.freeze()  # a search for garbage would write to, and so copy, pages that are shared
     program = system_call_filter()
@@ -64,19 +66,9 @@ def main() -> None:
                 return  # the grader has ended
             if len(files) == 4 and os.fork() == 0:
                 requests.close()
-                _be(_keep, json.loads(message), files, program)
+                play(_keep, json.loads(message), files, program)
             for file in files:
                 os.close(file)
-
-
-def _be(part: Any, *given: Any) -> NoReturn:
-    """Play a part in a fork; whatever happens there, it does not come back here."""
-    try:
-        part(*given)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
 
 
 def _keep(request: dict[str, Any], files: list[int], program: bytes) -> None:
@@ -93,14 +85,14 @@ def _keep(request: dict[str, Any], files: list[int], program: bytes) -> None:
     first = os.fork()
     if first == 0:
         control.close()
-        _be(_be_first, request, program)
+        play(_wall_in, request, program)
     for stream in range(3):  # so that the grader sees the end of the runner's
         os.close(stream)
-    control.send(str(_code_of(first)).encode())
+    control.send(str(exit_code(os.waitpid(first, 0)[1])).encode())
 
 
-def _be_first(request: dict[str, Any], program: bytes) -> None:
-    """Be process 1: put up the walls, fork the runner, take over orphans until it ends."""
+def _wall_in(request: dict[str, Any], program: bytes) -> None:
+    """Put up the walls from inside, then be the first process there."""
     namespaces.new_processes_shown()
     namespaces.new_disks(WRITABLE, request["disk"], request["files"])
     os.chdir("/home")
@@ -109,28 +101,7 @@ def _be_first(request: dict[str, Any], program: bytes) -> None:
     namespaces.become(request["user"])
     namespaces.filter_system_calls(program)
     namespaces.die_with_parent()
-    namespaces.dumpable(False)
-    child = os.fork()
-    if child == 0:
-        namespaces.dumpable(True)
-        os.closerange(3, MOST)
-        _be(runner.main)
-    for stream in range(3):
-        os.close(stream)
-    while True:
-        pid, status = os.wait()
-        if pid == child:
-            os._exit(_exit_code(status))
-
-
-def _code_of(pid: int) -> int:
-    return _exit_code(os.waitpid(pid, 0)[1])
-
-
-def _exit_code(status: int) -> int:
-    """Return an exit code as a shell would: 128 and more for signals."""
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    be_first(runner.main)
 
 
 if __name__ == "__main__":

@@ -59,22 +59,30 @@ def probe(limits: Limits | None = None, hidden: Sequence[str] = ()) -> str:
 def _try(limits: Limits, hidden: Sequence[str]) -> None:
     """Send the attempts into a session and read what they found."""
     code = Path(attempts.__file__).read_text(encoding="utf-8")
-    with _outside(limits, hidden) as outside, Session(limits, hidden=hidden) as session:
+    name = f"course-probe-{secrets.token_hex(8)}"
+    door = f"{code}\ndoor = open_door({name + '-neighbour'!r})\n"
+    with (
+        _outside(limits, hidden, name) as outside,
+        Session(limits, hidden=hidden) as neighbour,
+        Session(limits, hidden=hidden) as session,
+    ):
+        neighbour.send(dumps({"cells": [door], "cell_seconds": 20.0}))
+        told_next_door = neighbour.lines()
+        at_home = [loads(next(told_next_door, b"null")) for _ in range(2)]
         code += f"\nif found := problems({outside!r}):\n    raise SystemExit(', '.join(found))\n"
         session.send(dumps({"cells": [code], "cell_seconds": 20.0}))
         for _ in range(2):
             session.send(dumps({"items": []}))
         messages = [loads(line) for line in session.lines()]
-    if [message.get("kind") for message in messages] != EXPECTED:
+    if [message.get("kind") for message in messages] != EXPECTED or None in at_home:
         told = [m["failure"][1] for m in messages if m.get("kind") == "cell"]
         reason = "; ".join(told) or session.ending.words.strip() or "it said nothing"
         raise SandboxError(f"the sandbox does not hold: {reason[-600:]}. {ADVICE}")
 
 
 @contextlib.contextmanager
-def _outside(limits: Limits, hidden: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _outside(limits: Limits, hidden: Sequence[str], name: str) -> Iterator[dict[str, Any]]:
     """Yield what the attempts are made on, while it is there."""
-    name = f"course-probe-{secrets.token_hex(8)}"
     shown = filesystem.shown_folders()
     secret = {}
     for folder in filesystem.hidden_folders(hidden):
@@ -88,6 +96,7 @@ def _outside(limits: Limits, hidden: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield {
             "port": port.getsockname()[1],
             "abstract_name": name,
+            "neighbour": name + "-neighbour",
             "answers": filesystem.ANSWERS,
             "hidden": secret,
             "grader": _started(os.getpid()),
