@@ -16,7 +16,7 @@ import pytest
 
 from course_utils.grading import sandbox
 from course_utils.grading.grade import Settings, grade_all
-from course_utils.grading.sandbox import Limits, births, bubblewrap, filesystem, syscalls
+from course_utils.grading.sandbox import Limits, births, bubblewrap, cgroups, filesystem, syscalls
 from course_utils.grading.sandbox.probe import probe
 from course_utils.grading.sandbox.watch import Watch
 from course_utils.grading.submissions import Submission
@@ -194,6 +194,46 @@ os.wait(); print("done", flush=True); time.sleep(60)
     assert 0.55 < watch.seconds() < 3
     sandbox.start.Started.kill(watch)
     process.wait()
+
+
+@as_root
+def test_a_control_group_counts_what_nobody_waits_for(way):
+    """Children that end at once, and whose parent does not care, are missed by looking at times."""
+    if not cgroups.places():
+        pytest.skip("no control groups of version 2 here")
+    cell = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(40):
+    if os.fork() == 0:
+        start = time.process_time()
+        while time.process_time() < start + 0.05: pass
+        os._exit(0)
+    time.sleep(0.01)
+time.sleep(2)
+"""
+    with sandbox.Session(Limits(seconds=60)) as session:
+        folder = session.group.folder
+        session.send(dumps({"cells": [cell], "cell_seconds": 50.0}))
+        for line in session.lines():
+            if loads(line)["kind"] == "cells_done":
+                assert len((folder / "cgroup.procs").read_text().split()) >= 2
+                assert 2 < session.group.seconds() < 10
+                break
+    assert not folder.exists()
+
+
+def test_limits_of_a_control_group_are_set_where_they_can_be(tmp_path):
+    for name in ("memory.max", "pids.max"):
+        (tmp_path / name).write_text("max\n")
+    (tmp_path / "memory.events").write_text("low 0\noom_kill 2\n")
+    group = cgroups.Group(tmp_path)
+    group.limit(Limits(memory_gb=2, processes=99))
+    assert (tmp_path / "memory.max").read_text() == "2000000000"
+    assert (tmp_path / "pids.max").read_text() == "99"
+    assert not (tmp_path / "cpu.max").exists()
+    assert group.out_of_memory()
+    assert group.seconds() == 0
 
 
 # -- places that stay hidden -----------------------------------------------------------------------

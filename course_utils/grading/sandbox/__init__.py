@@ -16,7 +16,7 @@ attack is stopped by which wall, and what remains possible: ``docs/grader.md``. 
 6. `first`        the first process inside, which takes over orphans
 7. `nursery`      inside: holds PyTorch, forks a walled process per submission
 8. `watch`        what a submission uses, seen from outside
-9. `cores`        a core for each submission
+9. `cores`        a core for each submission; `cgroups`, a control group where there may be one
 10. `start`       ways to start a submission's process; `births` is the nursery's
 11. `session`     one submission's time behind the walls
 12. `attempts`    attempts on the walls, made from inside; `probe` makes them

@@ -9,9 +9,11 @@ import struct
 import subprocess
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from course_utils.grading.sandbox import bubblewrap
+from course_utils.grading.sandbox.cgroups import Group
 from course_utils.grading.sandbox.limits import Limits, SandboxError
 from course_utils.grading.sandbox.nursery import BORN, GO
 from course_utils.grading.sandbox.start import Started
@@ -49,6 +51,8 @@ class Nursery:
                 env={"PATH": os.environ["PATH"]},
             )
         self.requests.settimeout(FIRST_S)
+        with contextlib.suppress(ImportError):  # the references need it, and later it would cost
+            import_module("torch")  # as long again: now both are imported at once
         try:
             if self.requests.recv(len(BORN)) == BORN:
                 return
@@ -83,7 +87,9 @@ class Born(Started):
         If it was not born.
     """
 
-    def __init__(self, nursery: Nursery, limits: Limits, core: int | None) -> None:
+    def __init__(
+        self, nursery: Nursery, limits: Limits, core: int | None, group: Group | None
+    ) -> None:
         request = {
             "user": bubblewrap.free_user() if bubblewrap.is_root() else None,
             "limits": limits.resources(bubblewrap.process_limit(limits, everywhere=False)),
@@ -109,6 +115,8 @@ class Born(Started):
             self.pid = self._number()
             if core is not None:
                 os.sched_setaffinity(self.pid, {core})
+            if group is not None:
+                group.add(self.pid)
             self.control.send(GO)
         except (OSError, ValueError):
             self.control.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from course_utils.grading.sandbox import births, bubblewrap, filesystem, start
+from course_utils.grading.sandbox.cgroups import Group, one_group
 from course_utils.grading.sandbox.cores import one_core
 from course_utils.grading.sandbox.limits import Limits, SandboxError
 from course_utils.grading.sandbox.watch import Watch
@@ -54,7 +55,8 @@ class Session:
         self.kept = contextlib.ExitStack()  # what is given back at the end
         try:
             core = self.kept.enter_context(one_core())
-            self.process = _start(limits, protected, hidden, core)
+            self.group = self.kept.enter_context(one_group(limits))
+            self.process = _start(limits, protected, hidden, core, self.group)
         except BaseException:
             self.kept.close()
             raise
@@ -122,6 +124,8 @@ class Session:
                 elif now - last_look > POLL_S:
                     last_look = now
                     self.ending.reason = self._exceeded()
+        if self.group is not None and self.group.out_of_memory():
+            self.ending.reason = "memory"
         self.close()
         self.ending.code = self.process.code
         self.ending.words = words.decode("utf-8", "replace")
@@ -133,7 +137,8 @@ class Session:
         most = self.limits.memory_gb * 1e9
         if self.watch.memory(most) > most:
             return "memory"
-        return "time" if self.watch.seconds() > self.limits.seconds else ""
+        computed = max(self.watch.seconds(), self.group.seconds() if self.group else 0.0)
+        return "time" if computed > self.limits.seconds else ""
 
     def close(self) -> None:
         """End the process and everything inside; harmless when it has ended."""
@@ -152,7 +157,11 @@ class Session:
 
 
 def _start(
-    limits: Limits, protected: bool, hidden: Sequence[str], core: int | None
+    limits: Limits,
+    protected: bool,
+    hidden: Sequence[str],
+    core: int | None,
+    group: Group | None,
 ) -> start.Started:
     """Start the runner in the best way there is."""
     if not protected:
@@ -165,8 +174,8 @@ def _start(
         if nursery is None:
             break
         with contextlib.suppress(SandboxError):
-            return births.Born(nursery, limits, core)
-    return start.in_bubblewrap(limits, folders, core)
+            return births.Born(nursery, limits, core, group)
+    return start.in_bubblewrap(limits, folders, core, group)
 
 
 def _reads(selector: selectors.BaseSelector) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from course_utils.grading.sandbox import bubblewrap
+from course_utils.grading.sandbox.cgroups import INSIDE, Group
 from course_utils.grading.sandbox.limits import Limits
 from course_utils.grading.sandbox.syscalls import system_call_filter
 from course_utils.grading.sandbox.watch import descendants
@@ -103,11 +104,15 @@ def unprotected() -> Started:
     return Spawned([sys.executable, *bubblewrap.RUNNER], (), protected=False)
 
 
-def in_bubblewrap(limits: Limits, hidden: Sequence[Path], core: int | None) -> Started:
+def in_bubblewrap(
+    limits: Limits, hidden: Sequence[Path], core: int | None, group: Group | None
+) -> Started:
     """Start the runner in a bubblewrap of its own."""
     filter_file = _open_filter()
     try:
         command = bubblewrap.command(limits, hidden, filter_file, core)
+        if group is not None:
+            command = [*INSIDE, str(group.folder), *command]
         return Spawned(command, () if filter_file is None else (filter_file,), protected=True)
     finally:
         if filter_file is not None:
