@@ -5,9 +5,9 @@
 
 Honest notebooks are lesson 01's solution with some answers left out, so that everyone is
 different. `course grade` runs twice: with its nursery, and with a bubblewrap for each submission,
-as where there can be no nursery. All get two cores. nbgrader has no parallelism of its own and starts a
-kernel for each notebook; its time is that of ``autograde`` alone, without feedback. The libraries
-both import are read once before, so that neither waits for a cold disk.
+as where there can be no nursery. All get two cores. nbgrader has no parallelism of its own and
+starts a kernel for each notebook; its time is that of ``autograde`` alone, without feedback. The
+libraries both import are read once before, so that neither waits for a cold disk.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ In a notebook: ``from course_utils.grading import check``. Reading order:
 5. `items`        the lessons' items (never goes into the sandbox)
 6. `submissions`  find each student's notebook in folders and LMS downloads
 7. `runner`       runs a submission's cells and calls, inside the sandbox
-8. `sandbox`      the walls around the runner
+8. `sandbox`      the walls around the runner (a subpackage)
 9. `grade`        from submissions to results
 10. `reports`     from results to tables and feedback pages
 11. `command`     ``course grade``
