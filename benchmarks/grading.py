@@ -1,12 +1,13 @@
 """Grading a class: `course grade` beside `nbgrader autograde`, in one run on the same notebooks.
 
-    python -m benchmarks.grading                  # 40 honest notebooks, both graders
+    python -m benchmarks.grading                  # 40 honest notebooks, by all three
     python -m benchmarks.grading --mixed 200      # and a class of 200, hostile ones among them
 
 Honest notebooks are lesson 01's solution with some answers left out, so that everyone is
-different. Both graders get two cores. nbgrader has no parallelism of its own and starts a
-kernel for each notebook; its time is that of ``autograde`` alone, without feedback. The libraries
-both import are read once before, so that neither waits for a cold disk.
+different. `course grade` runs twice: with its nursery, and with a bubblewrap for each submission,
+as where there can be no nursery. All get two cores. nbgrader has no parallelism of its own and
+starts a kernel for each notebook; its time is that of ``autograde`` alone, without feedback. The
+libraries both import are read once before, so that neither waits for a cold disk.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def with_nbgrader(folder: Path) -> float:
     return seconds([*command, "autograde", "ps1"], folder)
 
 
-def with_course(submissions: Path, out: Path, *extra: str) -> float:
+def with_course(submissions: Path, out: Path, *extra: str, way: str = "nursery") -> float:
     command = [sys.executable, "-m", "course_utils", "grade", str(submissions), "--lesson", "01"]
+    os.environ["COURSE_SANDBOX"] = way
     return seconds([*command, "--out", str(out), *extra], ROOT)
 
 
@@ -76,11 +78,17 @@ def side_by_side(count: int) -> None:
         folder = Path(name)
         hand_in(folder / "submitted", count)
         seconds([sys.executable, "-c", "import torch, matplotlib.figure, nbgrader.apps"], ROOT)
-        ours = with_course(folder / "submitted", folder / "out", "--jobs", "2")
-        theirs = with_nbgrader(folder)
-    for grader, taken in (("course grade", ours), ("nbgrader autograde", theirs)):
-        print(f"{grader:<20} {taken:7.1f} s  {60 * count / taken:6.1f} notebooks a minute")
-    print(f"ratio {theirs / ours:.1f}")
+        taken = {}
+        for way in ("nursery", "bubblewrap"):
+            out = folder / way
+            taken[way] = with_course(folder / "submitted", out, "--jobs", "2", way=way)
+        tables = [(folder / way / "grades.csv").read_bytes() for way in taken]
+        assert tables[0] == tables[1], "the two ways give different grades"
+        taken["nbgrader autograde"] = with_nbgrader(folder)
+    for grader, duration in taken.items():
+        rate = 60 * count / duration
+        ratio = taken["nbgrader autograde"] / duration
+        print(f"{grader:<20} {duration:7.1f} s {rate:7.1f} notebooks a minute {ratio:6.1f} x")
 
 
 # One item spoiled in a notebook that is otherwise right: its place among the items, and the cell.

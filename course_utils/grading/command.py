@@ -31,13 +31,14 @@ def run(options: Namespace) -> int:
         print(f"{len(collected)} rows; nothing was run or written", file=sys.stderr)
         return 0
     limits = sandbox.Limits(seconds=options.timeout, memory_gb=options.memory)
+    hidden = tuple(str(path.resolve()) for path in (options.submissions, options.out))
     if options.no_sandbox:
         print("course: student code runs UNPROTECTED, with your rights", file=sys.stderr)
-    elif not options.dask:  # there, each worker tries its own walls
-        sandbox.probe()
+    elif not options.dask and (why := sandbox.probe(hidden=hidden)):  # there, each worker probes
+        print(f"course: no nursery, so each submission imports anew: {why}", file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
     seed = _seed(options.out / SEED_FILE) if options.seed is None else options.seed
-    settings = grade.Settings(seed, limits, protected=not options.no_sandbox)
+    settings = grade.Settings(seed, limits, protected=not options.no_sandbox, hidden=hidden)
     jobs = min(options.jobs or usable_cores(), 16)
     results = _grade(collected, settings, options.out / KEPT, jobs, options.dask)
     others = [one for one in everyone if options.student and one.student not in options.student]

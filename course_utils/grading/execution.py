@@ -44,8 +44,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        for timer in timers:
+        for timer, number in timers.items():
             signal.setitimer(timer, 0)
+            signal.signal(number, signal.SIG_IGN)  # also if `setitimer` was replaced
 
 
 async def run_cell(source: str, number: int, shell: Shell) -> None:

@@ -90,6 +90,7 @@ class Settings:
     seed: int
     limits: Limits = field(default_factory=Limits)
     protected: bool = True
+    hidden: tuple[str, ...] = ()  # folders that no submission may see; no result depends on them
 
 
 # --- one submission ---------------------------------------------------------------------------
@@ -185,7 +186,8 @@ class Run:
     def play(self, cells: list[str], stop: threading.Event | None = None) -> Ending:
         """Run the cells, then the items; take down what is sent."""
         limits = self.settings.limits
-        with Session(limits, self.settings.protected, stop) as session:
+        settings = self.settings
+        with Session(limits, settings.protected, stop, settings.hidden) as session:
             session.send(dumps({"cells": cells, "cell_seconds": limits.seconds / 4}))
             for line in session.lines():
                 self._take(line, session)
@@ -382,7 +384,7 @@ def fingerprints(submissions: Sequence[Submission], settings: Settings) -> list[
     for submission in submissions:
         words = asdict(submission)
         raw = hashlib.sha256(words.pop("raw")).hexdigest()
-        content = [words, raw, asdict(settings), library]
+        content = [words, raw, asdict(replace(settings, hidden=())), library]
         keys.append(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest())
     return keys
 
@@ -513,10 +515,10 @@ def _on_worker(submission: Submission, settings: Settings, library: str) -> Resu
     if library_hash() != library:
         raise SandboxError("a worker of the cluster has another version of the course")
     if settings.protected:
-        _probe_once()
+        _probe_once(settings.hidden)
     return grade_one(submission, settings)
 
 
 @functools.cache
-def _probe_once() -> None:
-    probe()
+def _probe_once(hidden: tuple[str, ...]) -> None:
+    probe(hidden=hidden)

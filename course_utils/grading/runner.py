@@ -22,6 +22,8 @@ import types
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from course_utils.grading.calls import attempt_on
 from course_utils.grading.execution import PATIENCE, Send, listed, run_cells, time_limit, words
 from course_utils.grading.wire import MOST_BYTES, Tensor, WireError, dumps, live, loads
@@ -126,6 +128,7 @@ def main() -> None:
     send("ready")  # if this never comes, no student is to blame
     job = _read_line(jobs)
     random.seed(0)
+    np.random.seed(0)  # in the nursery all children have one state, which nobody knows
     run_cells(job["cells"], job["cell_seconds"], namespace, send)
     send("cells_done")
     for _ in range(2):  # visible cases, hidden cases
@@ -141,6 +144,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        if os.getpid() == 1:
+            from course_utils.grading.sandbox.first import be_first
+
+            be_first(main)
         main()
     finally:
         os._exit(1)  # student threads may never end

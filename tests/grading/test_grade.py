@@ -162,7 +162,8 @@ def test_a_sandbox_that_does_not_start_is_no_students_fault(monkeypatch):
         started.append(given)
         return ["sh", "-c", "echo bwrap: no permission >&2; exit 1"]
 
-    monkeypatch.setattr(sandbox, "command", broken)
+    monkeypatch.setenv("COURSE_SANDBOX", "bubblewrap")
+    monkeypatch.setattr(sandbox.bubblewrap, "command", broken)
     with pytest.raises(sandbox.SandboxError, match="does not start: bwrap: no permission"):
         grade_one(submission(), SETTINGS)
     assert len(started) == 3

@@ -8,13 +8,14 @@ visible in the sandbox.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from course_utils.grading import sandbox
 from course_utils.grading.grade import Settings, grade_all
 from course_utils.grading.items import lessons, load_items
-from course_utils.grading.sandbox import Limits
+from course_utils.grading.sandbox import Limits, filesystem
 from course_utils.grading.submissions import Submission
 from tests.grading.hostile import EXERCISE, ROOT, SOLUTION
 
@@ -56,23 +57,19 @@ def lesson(request):
 @pytest.fixture(scope="module")
 def graded(walls, lesson, tmp_path_factory):
     """Of one lesson: the solution, the untouched exercise, and a notebook of wrong answers."""
-    whole, place = sandbox.command, tmp_path_factory.mktemp("lesson")
-
-    def with_answers(*given):
-        arguments = whole(*given)
-        place = arguments.index("--remount-ro", arguments.index("/course"))
-        book = ["--ro-bind", str(ROOT / "answer_book"), "/course/answer_book"]
-        return [*arguments[:place], *book, *arguments[place:]]
-
+    place = tmp_path_factory.mktemp("lesson")
     honest = []
     for name, folder in (("solved", SOLUTION.parent), ("untouched", EXERCISE.parent)):
         [path] = folder.glob(f"{lesson}_*.ipynb")
         honest.append(Submission(name, lesson, path.name, path.read_bytes()))
     results = grade_all(honest, SETTINGS, place, jobs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "command", with_answers)
+        book, whole = Path("/course/answer_book"), filesystem.shown_folders
+        patch.setattr(filesystem, "masks", lambda hidden, shown: {})
+        patch.setattr(filesystem, "shown_folders", lambda: whole() | {book: ROOT / "answer_book"})
         wrong = Submission("wrong", lesson, "x.ipynb", spoiled(lesson))
-        results += grade_all([wrong], SETTINGS, place)
+        other = replace(SETTINGS, hidden=(str(place),))  # or the nursery of before is taken
+        results += grade_all([wrong], other, place)
     return {result.student: result for result in results}
 
 
