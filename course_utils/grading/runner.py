@@ -178,8 +178,10 @@ def main() -> None:
         os.dup2(nowhere, stream)
     sys.stdin = open(os.devnull)  # noqa: SIM115
 
+    token = ""  # of the work in hand: who answers without it has not read the question
+
     def send(kind: str, **content: Any) -> None:
-        line = dumps({"kind": kind} | content) + b"\n"
+        line = dumps({"kind": kind, "token": token} | content) + b"\n"
         while line:
             line = line[os.write(results, line) :]
 
@@ -190,11 +192,14 @@ def main() -> None:
     namespace |= {"__builtins__": builtins, "display": print}
     send("ready")  # if this never comes, no student is to blame
     job = _read_line(jobs)
+    token = job.get("token", "")
     random.seed(0)
     run_cells(job["cells"], job["cell_seconds"], namespace, send)
     send("cells_done")
     for _ in range(2):  # visible cases, hidden cases
-        for item in _read_line(jobs)["items"]:
+        job = _read_line(jobs)
+        token = job.get("token", "")
+        for item in job["items"]:
             if item["target"] in namespace and _has_tensor(item["cases"]):
                 with contextlib.suppress(Exception):
                     import_module("torch")  # once, and not in each fork
