@@ -103,7 +103,7 @@ def internal_error(submission: Submission, items: tuple[Item, ...], error: BaseE
     Its detail is for all to read and holds no word of the exception's message.
     """
     words = (
-        f"the grader failed here ({type(error).__name__}): your teacher sees why, in report.json"
+        f"the grader failed here ({type(error).__name__}); report.json tells your teacher why"
     )
     words = NOT_STARTED if isinstance(error, SandboxError) else words
     told = clean("".join(traceback.format_exception(error)), 20_000)

@@ -54,7 +54,7 @@ def grade_one(
     with JUDGING:
         results = tuple(judge(item, run) for item in items)
     status = run.status(results)
-    if status in ("ok", "failed") and (faked or run.forged):
+    if faked or run.forged:
         status = "tampered"
     detail = "; ".join([*run.reasons, *run.notes(), *changed, *submission.notes, *notes])
     row = blank(submission, items, status, detail)

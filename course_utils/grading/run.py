@@ -176,9 +176,7 @@ class Run:
 
     def notes(self) -> list[str]:
         """Say what was odd about its messages, accusing nobody of what may be an accident."""
-        found = (
-            [f"its process sent messages it should not ({self.forged[0]})"] if self.forged else []
-        )
+        found = [f"its process sent forged messages ({self.forged[0]})"] if self.forged else []
         words = {
             "unreadable": "could not be read",
             "late": "came too late",
@@ -188,7 +186,7 @@ class Run:
         return [*found, *odd, *(["does it fork?"] if odd and not found else [])]
 
     def status(self, results: Sequence[ItemResult]) -> str:
-        """Return the status of the row, but for tampering."""
+        """Return the status of the row as it would be without tampering."""
         types = self.failures | {f.type_name for o in self.outcomes.values() if (f := o.failure)}
         if self.ending == "crashed" and "MemoryError" in types:
             return "out of memory"

@@ -18,7 +18,7 @@ JOINERS = "\u200c\u200d"  # invisible, and letters of Persian and many emoji nee
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # A formula begins a cell, or what another separator makes one. Full-width and small forms count.
 FORMULA = "=+-@＝＋－＠﹦﹢﹣﹫"
-STARTS = re.compile(rf"(?:^|(?<=[;,|\"]))(?=\s*[{FORMULA}])")
+STARTS = re.compile(rf"(?:^|(?<=[;,|\"]))(?=\s*[{re.escape(FORMULA)}])")
 
 
 def clean(text: str, most: int = 2000) -> str:

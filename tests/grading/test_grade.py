@@ -15,10 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from course_utils.grading import grade, sandbox
-from course_utils.grading.grade import Settings, grade_all, grade_one
+from course_utils.grading import kept, row, sandbox, workers
+from course_utils.grading.grade import Settings, grade_all
 from course_utils.grading.items import lessons
-from course_utils.grading.reports import feedback_page, write_reports
+from course_utils.grading.pages import feedback_page
+from course_utils.grading.reports import write_reports
+from course_utils.grading.row import grade_one
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission, collect
 from tests.grading.hostile import ROOT, STUBS, notebook
@@ -43,8 +45,8 @@ def diagnoses(result):
 @pytest.fixture
 def hurried(monkeypatch):
     """Less patience with an endless loop."""
-    items = tuple(replace(item, seconds=2.0) for item in grade.load_items("01"))
-    monkeypatch.setattr(grade, "load_items", lambda lesson: items)
+    items = tuple(replace(item, seconds=2.0) for item in row.load_items("01"))
+    monkeypatch.setattr(row, "load_items", lambda lesson: items)
 
 
 def test_an_error_in_one_item_does_not_lose_the_others(hurried):
@@ -135,8 +137,13 @@ def test_interrupted_grading_goes_on_and_gives_the_same_table(folder, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         grade_all(collected, SETTINGS, folder / "kept", on_result=stop_after_two)
     graded = []
-    real = grade.grade_one
-    monkeypatch.setattr(grade, "grade_one", lambda s, *a: graded.append(s.student) or real(s, *a))
+    real = workers.grade_or_say_why
+
+    def counted(submission, *rest):
+        graded.append(submission.student)
+        return real(submission, *rest)
+
+    monkeypatch.setattr(workers, "grade_or_say_why", counted)
     rest = write(grade_all(collected, SETTINGS, folder / "kept"), folder / "out2")
     assert rest == whole
     assert not set(graded) & set(seen)
@@ -150,9 +157,9 @@ def test_interrupted_grading_goes_on_and_gives_the_same_table(folder, monkeypatc
 
 def test_a_change_of_the_library_grades_again(folder, monkeypatch):
     collected = collect(folder / "in", ["01"])[:1]
-    [before] = grade.fingerprints(collected, SETTINGS)
-    monkeypatch.setattr(grade, "library_hash", lambda: "another")
-    assert grade.fingerprints(collected, SETTINGS) != [before]
+    [before] = kept.fingerprints(collected, SETTINGS)
+    monkeypatch.setattr(kept, "library_hash", lambda: "another")
+    assert kept.fingerprints(collected, SETTINGS) != [before]
 
 
 def test_a_sandbox_that_does_not_start_is_no_students_fault(monkeypatch):
@@ -329,7 +336,7 @@ def test_cluster_gives_the_same_and_survives_a_killed_worker(folder, monkeypatch
             dask=cluster.scheduler_address,
             on_result=kill_one,
         )
-        monkeypatch.setattr(grade, "library_hash", lambda: "of another version")
+        monkeypatch.setattr(workers, "library_hash", lambda: "of another version")
         with pytest.raises(sandbox.SandboxError, match="another version of the course"):
             grade_all(collected[:1], SETTINGS, folder / "x", dask=cluster.scheduler_address)
     assert len(seen) == len(collected)

@@ -131,7 +131,8 @@ def test_a_students_own_zip_is_opened_once(tmp_path):
     found = rows(source)
     assert found["ada", "01"].raw
     assert not found["bob", "01"].raw
-    assert "archive.zip" in found["carl", "01"].problem
+    assert "again.zip (a zip file in a zip file)" in found["bob", "01"].problem
+    assert "x.zip (a damaged zip file" in found["carl", "01"].problem
 
 
 def test_litter_is_ignored(tmp_path):
