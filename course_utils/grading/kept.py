@@ -119,7 +119,7 @@ def _written_aside(path: Path, text: str, mode: int) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{_owner()}.{secrets.token_hex(4)}.part")
     try:
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(handle, "w", encoding="utf-8", newline="") as file:
+        with open(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
