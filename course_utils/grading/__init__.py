@@ -11,20 +11,35 @@ from those above it:
 6. `rules`        the lessons' own predicates over results
 7. `visible`      the student's `check`, by keys that the course ships (``keys/``)
 8. `items`        what an item of the answer book is, and keys made from it
-9. `submissions`  find each student's notebook in folders and LMS downloads
-10. `sources`     read an answer's code without running it: what does it call?
-11. `copies`      which answers are the same code?
-12. `shell`       what a notebook finds around its code: magics, `display`, `input`
-13. `execution`   executes cells as JupyterLab would
-14. `runner`      runs a submission's cells and calls, inside the sandbox
-15. `sandbox`     the walls around the runner
-16. `grade`       from submissions to results
-17. `reports`     from results to tables and feedback pages
-18. `command`     ``course grade``
-19. `clean_run`   a notebook in a new process, on a student's own machine
-20. `session`     what only the open session had
-21. `notebook_check` ``course check``
-22. `progress`    ``course progress``
+9. `words`        text that others wrote, made harmless
+10. `cells`        what is in a notebook file
+11. `archives`     zip files, read in memory
+12. `files`        the files that were handed in
+13. `layouts`      who handed in what, by the names that platforms give
+14. `submissions`  exactly one for each student and lesson
+15. `sources`      read an answer's code without running it: what does it call?
+16. `copies`       which answers are the same code?
+17. `shell`        what a notebook finds around its code: magics, `display`, `input`
+18. `execution`    executes cells as JupyterLab would
+19. `first`        the first process of a sandbox, which forks the runner
+20. `runner`       runs a submission's cells and calls, inside the sandbox
+21. `sandbox`      the walls around the runner (a subpackage)
+22. `results`      a row of the grades
+23. `messages`     what a submission's process may say
+24. `run`          one submission's time in the sandbox
+25. `judge`        what came of one item
+26. `row`          from one submission to its row
+27. `kept`         what one run leaves for the next
+28. `workers`      threads of this machine, or a cluster
+29. `grade`        a class
+30. `tables`       files for grade books
+31. `pages`        feedback and summary
+32. `reports`      all that is written
+33. `command`      ``course grade``
+34. `clean_run`    a notebook in a new process, on a student's own machine
+35. `session`      what only the open session had
+36. `notebook_check` ``course check``
+37. `progress`     ``course progress``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """

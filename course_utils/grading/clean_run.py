@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from course_utils.grading import CheckFailed, check
 from course_utils.grading.checks import IN_SANDBOX
 from course_utils.grading.execution import TimeLimit, run_cells, time_limit, words
+from course_utils.grading.visible import CheckFailed, check
 
 CHILD = ["-m", "course_utils.grading.clean_run"]
 ITEM_SECONDS = 10.0  # for all cases of an item, as in grading

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from course_utils.grading.cells import Corrupt, read_cells
 from course_utils.grading.clean_run import Heard, run_clean
+from course_utils.grading.files import lesson_named, lesson_told
 from course_utils.grading.session import File, saved_cells
-from course_utils.grading.submissions import Corrupt, another_lesson, lesson_of, read_cells
+from course_utils.grading.submissions import another_lesson
 from course_utils.grading.visible import read_keys, visible_lessons
 
 SECONDS = 120.0  # for a whole notebook, as in grading; a cell gets a quarter
@@ -103,7 +105,7 @@ def read_exercise(path: Path, expected: str = "") -> tuple[bytes, str]:
     except Corrupt as error:
         unsaved = "" if raw.strip() else ": save the notebook, and check again"
         raise NotAnExercise(f"{error}{unsaved}") from None
-    lesson = lesson_of(raw, path.name)
+    lesson = lesson_told(raw) or lesson_named(path.name)
     if expected and lesson and lesson != expected:
         raise NotAnExercise(another_lesson(path.name, lesson, expected))
     if b'"exercise"' not in raw and not any("check(" in cell.source for cell in cells):

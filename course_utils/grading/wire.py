@@ -20,6 +20,7 @@ import numpy as np
 
 MOST_BYTES = 16_000_000  # of one message
 MOST_VALUES = 200_000  # numbers in arrays are not counted
+MOST_MARKS = 6 * MOST_VALUES  # brackets and commas: what makes JSON large once it is read
 MOST_DEPTH = 16
 DTYPES = {"?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 
@@ -127,16 +128,31 @@ def dumps(value: Plain) -> bytes:
         If it is not plain data, or too large to be read back.
     """
     try:
-        line = json.dumps(_encode(value)).encode()
+        line = json.dumps(_encode(value, Budget(), 0)).encode()
     except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, WireError):
+            raise
         raise WireError(f"not plain data: {error}") from None
-    if len(line) > MOST_BYTES:
-        raise WireError(f"{len(line):,} bytes, more than {MOST_BYTES:,}")
+    _check_size(line)
     return line
 
 
-def loads(line: bytes) -> Plain:
+def _check_size(line: bytes) -> None:
+    """Refuse what would need far more memory than it has bytes, before it is read."""
+    if len(line) > MOST_BYTES:
+        raise WireError(f"{len(line):,} bytes, more than {MOST_BYTES:,}")
+    if sum(map(line.count, (b"[", b"{", b","))) > MOST_MARKS:
+        raise WireError(f"more than {MOST_MARKS:,} brackets and commas")
+
+
+def loads(line: bytes, budget: "Budget | None" = None) -> Plain:
     """Read one line of JSON, trusting nothing in it.
+
+    Parameters
+    ----------
+    line : bytes
+    budget : Budget, optional
+        What may still be read of several lines together.
 
     Raises
     ------
@@ -152,20 +168,41 @@ def loads(line: bytes) -> Plain:
         ...
     course_utils.grading.wire.WireError: not JSON
     """
-    if len(line) > MOST_BYTES:
-        raise WireError(f"{len(line):,} bytes, more than {MOST_BYTES:,}")
+    _check_size(line)
     try:
         content = json.loads(line)
     except (ValueError, RecursionError):
         raise WireError("not JSON") from None
-    return _decode(content, _Budget(MOST_VALUES), 0)
+    return _decode(content, budget or Budget(), 0)
 
 
-def _encode(value: Plain) -> Any:
+@dataclass
+class Budget:
+    """How many values may still be written or read, each at most so deep inside others."""
+
+    values: int = MOST_VALUES
+
+    def spend(self, depth: int) -> None:
+        """Count one value.
+
+        Raises
+        ------
+        WireError
+            If it is one too many, or nested too deep.
+        """
+        self.values -= 1
+        if self.values < 0:
+            raise WireError(f"more than {MOST_VALUES:,} values")
+        if depth > MOST_DEPTH + 4:
+            raise WireError("nested too deep")
+
+
+def _encode(value: Plain, budget: Budget, depth: int) -> Any:
+    budget.spend(depth)
     if isinstance(value, list | tuple):
-        return [_encode(v) for v in value]
+        return [_encode(v, budget, depth + 1) for v in value]
     if isinstance(value, dict):
-        return {"dict": {str(key): _encode(v) for key, v in value.items()}}
+        return {"dict": {str(key): _encode(v, budget, depth + 1) for key, v in value.items()}}
     if isinstance(value, np.ndarray):
         return {"array": _encode_array(value)}
     if isinstance(value, Tensor):
@@ -184,20 +221,8 @@ def _encode_array(array: np.ndarray) -> list[Any]:
     return [dtype, list(array.shape), base64.b64encode(array.tobytes()).decode()]
 
 
-@dataclass
-class _Budget:
-    values: int
-
-    def spend(self) -> None:
-        self.values -= 1
-        if self.values < 0:
-            raise WireError(f"more than {MOST_VALUES:,} values")
-
-
-def _decode(content: Any, budget: _Budget, depth: int) -> Plain:
-    budget.spend()
-    if depth > MOST_DEPTH + 4:
-        raise WireError("nested too deep")
+def _decode(content: Any, budget: Budget, depth: int) -> Plain:
+    budget.spend(depth)
     if content is None or isinstance(content, bool | int | float | str):
         return content
     if isinstance(content, list):

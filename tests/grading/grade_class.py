@@ -13,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from course_utils.grading import sandbox
-from course_utils.grading.grade import ItemResult, Result, Settings, grade_all
+from course_utils.grading.grade import grade_all
 from course_utils.grading.reports import write_reports
+from course_utils.grading.results import ItemResult, Result, Settings
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import collect
 
@@ -30,9 +31,10 @@ def main() -> None:
     results = []
     for folder, limits, jobs in (("endless", IMPATIENT, 4), ("submissions", LIMITS, 2)):
         settings = Settings(SEED, limits, hidden=hidden)
-        results += grade_all(
-            collect(place / folder, ["01"]), settings, place / "out" / "results", jobs=jobs
-        )
+        there = collect(place / folder, ["01"])
+        if folder == "submissions":
+            there += collect(place / "archive.zip", ["01"])
+        results += grade_all(there, settings, place / "out" / "results", jobs=jobs)
     write_reports(results, place / "out")
     content = {"slower": slower, "results": [asdict(result) for result in results]}
     (place / "out" / "results.json").write_text(json.dumps(content), encoding="utf-8")

@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from course_utils.grading import CheckFailed, check
 from course_utils.grading.calls import attempt, function
-from course_utils.grading.grade import Settings, grade_one
+from course_utils.grading.results import Settings
+from course_utils.grading.row import grade_one
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission
 from tests.grading.hostile import SOLUTION

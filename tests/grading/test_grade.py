@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from course_utils.grading import grade, sandbox
-from course_utils.grading.grade import Settings, grade_all, grade_one
+from course_utils.grading import grade, kept, row, sandbox, workers
+from course_utils.grading.grade import grade_all
 from course_utils.grading.items import lessons
-from course_utils.grading.reports import feedback_page, write_reports
+from course_utils.grading.pages import feedback_page
+from course_utils.grading.reports import write_reports
+from course_utils.grading.results import Settings
+from course_utils.grading.row import grade_one
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import Submission, collect
 from tests.grading.hostile import ROOT, STUBS, notebook
@@ -43,8 +47,8 @@ def diagnoses(result):
 @pytest.fixture
 def hurried(monkeypatch):
     """Less patience with an endless loop."""
-    items = tuple(replace(item, seconds=2.0) for item in grade.load_items("01"))
-    monkeypatch.setattr(grade, "load_items", lambda lesson: items)
+    items = tuple(replace(item, seconds=2.0) for item in row.load_items("01"))
+    monkeypatch.setattr(row, "load_items", lambda lesson: items)
 
 
 def test_an_error_in_one_item_does_not_lose_the_others(hurried):
@@ -135,8 +139,13 @@ def test_interrupted_grading_goes_on_and_gives_the_same_table(folder, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         grade_all(collected, SETTINGS, folder / "kept", on_result=stop_after_two)
     graded = []
-    real = grade.grade_one
-    monkeypatch.setattr(grade, "grade_one", lambda s, *a: graded.append(s.student) or real(s, *a))
+    real = workers.grade_or_say_why
+
+    def counted(submission, *rest):
+        graded.append(submission.student)
+        return real(submission, *rest)
+
+    monkeypatch.setattr(workers, "grade_or_say_why", counted)
     rest = write(grade_all(collected, SETTINGS, folder / "kept"), folder / "out2")
     assert rest == whole
     assert not set(graded) & set(seen)
@@ -150,9 +159,9 @@ def test_interrupted_grading_goes_on_and_gives_the_same_table(folder, monkeypatc
 
 def test_a_change_of_the_library_grades_again(folder, monkeypatch):
     collected = collect(folder / "in", ["01"])[:1]
-    [before] = grade.fingerprints(collected, SETTINGS)
-    monkeypatch.setattr(grade, "library_hash", lambda: "another")
-    assert grade.fingerprints(collected, SETTINGS) != [before]
+    [before] = kept.fingerprints(collected, SETTINGS)
+    monkeypatch.setattr(kept, "library_hash", lambda: "another")
+    assert kept.fingerprints(collected, SETTINGS) != [before]
 
 
 def test_a_sandbox_that_does_not_start_is_no_students_fault(monkeypatch):
@@ -330,7 +339,7 @@ def test_cluster_gives_the_same_and_survives_a_killed_worker(folder, monkeypatch
             dask=cluster.scheduler_address,
             on_result=kill_one,
         )
-        monkeypatch.setattr(grade, "library_hash", lambda: "of another version")
+        monkeypatch.setattr(workers, "library_hash", lambda: "of another version")
         with pytest.raises(sandbox.SandboxError, match="another version of the course"):
             grade_all(collected[:1], SETTINGS, folder / "x", dask=cluster.scheduler_address)
     assert len(seen) == len(collected)
@@ -346,3 +355,217 @@ def test_the_command_line_of_an_ordinary_user(monkeypatch):
     assert "--unshare-all" in command
     assert not [argument for argument in command if "uid" in argument]
     assert "--cap-add" not in command
+
+
+# -- nobody stops, changes or hides another -----------------------------------------------------
+
+
+def test_an_internal_error_is_one_row_and_is_tried_again(folder, monkeypatch):
+    """Whatever goes wrong with one submission, the class goes on; the next run mends it."""
+    collected = collect(folder / "in", ["01"])
+    whole = grade_all(collected, SETTINGS, folder / "whole")
+    real = row.grade_one
+
+    def broken(submission, *rest):
+        if submission.student == "bob":
+            raise RecursionError("something nobody thought of")
+        return real(submission, *rest)
+
+    monkeypatch.setattr(row, "grade_one", broken)
+    rows = grade_all(collected, SETTINGS, folder / "kept", jobs=2)
+    assert [r.status for r in rows] == ["failed", "internal error", "failed", "failed", "failed"]
+    assert "nobody thought of" in rows[1].traceback
+    monkeypatch.setattr(row, "grade_one", real)
+    assert grade_all(collected, SETTINGS, folder / "kept") == whole
+
+
+def test_a_sandbox_that_starts_for_nobody_stops_the_run(folder, monkeypatch):
+    monkeypatch.setattr(sandbox, "command", lambda *given: ["sh", "-c", "echo no room >&2; exit 1"])
+    with pytest.raises(sandbox.SandboxError, match="does not start: no room"):
+        grade_all(collect(folder / "in", ["01"]), SETTINGS, folder / "kept", jobs=2)
+
+
+def timed_out(result):
+    items = tuple(replace(item, points=0, diagnosis="timeout") for item in result.items)
+    return replace(result, status="timeout", items=items, detail="a cell took too long")
+
+
+def starving(monkeypatch, who):
+    """Make some time out whenever another sandbox is there; return how often each was graded."""
+    real, running, calls = workers.grade_or_say_why, [], []
+
+    def grade_beside_others(submission, *rest):
+        running.append(submission.student)
+        calls.append(submission.student)
+        time.sleep(0.05)
+        crowded = len(running) > 1 or len(calls) <= 5
+        try:
+            result = real(submission, *rest)
+            return timed_out(result) if crowded and submission.student in who else result
+        finally:
+            running.remove(submission.student)
+
+    monkeypatch.setattr(workers, "grade_or_say_why", grade_beside_others)
+    return calls
+
+
+def test_the_starved_are_graded_again_alone(folder, monkeypatch):
+    """Seen: a neighbour of 14 spinning processes lost 3 of 16 points."""
+    collected = collect(folder / "in", ["01"])
+    whole = grade_all(collected, SETTINGS, folder / "whole")
+    calls = starving(monkeypatch, {"bob", "dora"})
+    told = []
+    rows = grade_all(collected, SETTINGS, folder / "kept", jobs=5, on_result=told.append)
+    assert [r.score for r in rows] == [r.score for r in whole] == [0, 2, 0, 2, 0]
+    assert sorted(calls[5:]) == ["bob", "dora"]  # once each, and nobody else
+    assert len(told) == 5
+    assert rows[1].again == "timeout beside others, with 0 points; graded again alone"
+    page = write(rows, folder / "out")["summary.html"].decode()
+    assert "bob: timeout beside others" in page
+    assert [r.again for r in whole] == [""] * 5
+    assert write(rows, folder / "o1")["grades.csv"] == write(whole, folder / "o2")["grades.csv"]
+
+
+def test_grading_again_is_bounded_and_what_was_not_is_said(folder, monkeypatch):
+    collected = collect(folder / "in", ["01"])
+    calls = starving(monkeypatch, {"ada", "bob", "carl", "dora", "eve"})
+    monkeypatch.setattr(grade, "MOST_ALONE", 0)
+    rows = grade_all(collected, SETTINGS, folder / "kept", jobs=5)
+    assert len(calls) == 5
+    assert all("not graded again alone" in r.again for r in rows)
+    assert all(r.status == "timeout" for r in rows)
+
+
+def test_alone_from_the_start_nothing_is_graded_twice(folder, monkeypatch):
+    collected = collect(folder / "in", ["01"])
+    calls = starving(monkeypatch, {"bob"})
+    rows = grade_all(collected, SETTINGS, folder / "kept", jobs=1)
+    assert len(calls) == 5
+    assert (rows[1].status, rows[1].again) == ("timeout", "")
+
+
+def test_a_timeout_beside_others_is_not_kept_before_it_is_final(folder, monkeypatch):
+    """Killed in between, the next run must not take it for the last word."""
+    collected = collect(folder / "in", ["01"])
+    starving(monkeypatch, {"bob"})
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grade, "_grade_alone", killed)
+    with pytest.raises(KeyboardInterrupt):
+        grade_all(collected, SETTINGS, folder / "kept", jobs=5)
+    assert len(list((folder / "kept").glob("*.json"))) == 4
+
+
+# -- what one run leaves for the next -----------------------------------------------------------
+
+
+def test_one_student_with_other_options_leaves_the_others(folder):
+    """Seen: --student X --timeout 300 dropped eleven other rows."""
+    out = folder / "out"
+    assert course(folder / "in", "--lesson", "01", "--out", out).returncode == 0
+    before = list(csv.DictReader((out / "grades.csv").read_text().splitlines()))
+    again = course(
+        *(folder / "in", "--lesson", "01", "--out", out, "--student", "bob"),
+        *("--timeout", "300", "--memory", "2"),
+    )
+    assert again.returncode == 0, again.stderr
+    assert "4 rows of others stay as they were graded" in again.stderr
+    assert list(csv.DictReader((out / "grades.csv").read_text().splitlines())) == before
+    same = course(folder / "in", "--lesson", "01", "--out", out, "--student", "bob")
+    assert "rows of others" not in same.stderr
+
+
+SEEDS = """
+import sys
+from pathlib import Path
+from course_utils.grading import kept
+sys.stdin.read(1)
+print(kept.seed(Path(sys.argv[1])))
+"""
+
+
+def test_graders_that_start_at_once_have_one_seed(tmp_path):
+    path = tmp_path / "seed.txt"
+    graders = [
+        subprocess.Popen(
+            [sys.executable, "-c", SEEDS, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for _ in range(6)
+    ]
+    time.sleep(2)
+    for grader in graders:
+        grader.stdin.write("x")
+        grader.stdin.flush()
+    seeds = {grader.communicate(timeout=60)[0] for grader in graders}
+    assert seeds == {path.read_text()}
+    assert [p.name for p in tmp_path.iterdir()] == ["seed.txt"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_leaves_no_empty_seed(tmp_path, monkeypatch):
+    path, real = tmp_path / "seed.txt", os.fsync
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        kept.seed(path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "fsync", real)
+    first = kept.seed(path)
+    assert kept.seed(path) == first
+    path.write_text("")  # as older versions left it
+    second = kept.seed(path)
+    assert kept.seed(path) == second
+    path.write_text("seven")
+    with pytest.raises(ValueError, match="holds no number"):
+        kept.seed(path)
+
+
+def test_a_disk_without_hard_links(tmp_path, monkeypatch):
+    def no_links(*given):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert kept.seed(tmp_path / "seed.txt") == kept.seed(tmp_path / "seed.txt")
+
+
+def test_what_a_killed_grader_had_begun_is_removed(tmp_path):
+    script = """
+import os, signal, sys
+from pathlib import Path
+from course_utils.grading import kept
+os.replace = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+kept.write_whole(Path(sys.argv[1]), "text")
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "results" / "a.json")]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+    [left] = (tmp_path / "results").iterdir()
+    mine = tmp_path / f".b.json.{kept._owner()}.0123.part"
+    mine.touch()
+    kept.sweep(tmp_path)
+    assert not left.exists()
+    assert mine.exists()  # its grader lives
+
+
+@pytest.mark.parametrize(
+    ("source", "out"), [("in", "in/out"), ("in", "in"), ("in", "."), ("in", "in/../in/x")]
+)
+def test_reports_among_submissions_are_refused(folder, source, out):
+    done = course(folder / source, "--lesson", "01", "--out", folder / out)
+    assert done.returncode == 1
+    assert "--out must be apart from the submissions" in done.stderr
+    assert not (folder / out / "grades.csv").exists()
+
+
+def test_reports_beside_a_zip_file_are_not(folder):
+    shutil.make_archive(str(folder / "work"), "zip", folder / "in")
+    done = course(folder / "work.zip", "--lesson", "01", "--out", folder, "--dry-run")
+    assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ import pytest
 
 from course_utils.grading import sandbox
 from course_utils.grading.items import load_items, make_cases
-from course_utils.grading.reports import feedback_page
+from course_utils.grading.pages import feedback_page
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.wire import dumps, loads
 from tests.grading.grade_class import SEED, load
@@ -116,7 +116,7 @@ def graded(walls, request):
     (submissions / "linked").mkdir()
     (submissions / "linked" / "01_gradients.ipynb").symlink_to(SOLUTION)
     hand_in("visible cases only", notebook(STUBS, visible_answers()))
-    (submissions / "archive.zip").write_bytes(malicious_zip())
+    (place / "archive.zip").write_bytes(malicious_zip())
     before, processes = library_hash(), set(psutil.pids())
     command = [sys.executable, "-m", "tests.grading.grade_class", str(place)]
     if user == "ordinary":
@@ -202,10 +202,14 @@ def test_what_cannot_be_read_says_why(graded, student, status):
     assert result.detail
 
 
-@pytest.mark.parametrize("student", ["deleted cells", "duplicated cells", "edited cells"])
-def test_changed_checks_change_nothing_and_are_reported(graded, student):
+@pytest.mark.parametrize(
+    ("student", "status"),
+    [("deleted cells", "ok"), ("duplicated cells", "ok"), ("edited cells", "tampered")],
+)
+def test_changed_checks_change_nothing_and_are_reported(graded, student, status):
+    """Only a check that was replaced by its own tick is no accident."""
     result = graded["results"][student]
-    assert (result.score, result.status) == (result.most, "tampered")
+    assert (result.score, result.status) == (result.most, status)
     assert "the check of 01.train" in result.detail
 
 

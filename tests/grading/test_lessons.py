@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.grading.grade import Settings, grade_all
+from course_utils.grading.grade import grade_all
 from course_utils.grading.items import lessons, load_items
+from course_utils.grading.results import Settings
 from course_utils.grading.sandbox import Limits, filesystem
 from course_utils.grading.submissions import Submission
 from tests.grading.hostile import EXERCISE, ROOT, SOLUTION

@@ -16,8 +16,9 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from course_utils.grading.grade import Settings, grade_one
 from course_utils.grading.notebook_check import look, points_of, report
+from course_utils.grading.results import Settings
+from course_utils.grading.row import grade_one
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.session import File, SavedCell, saved_cells
 from course_utils.grading.submissions import Submission

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from course_utils.grading.grade import Settings, grade_all
+from course_utils.grading.grade import grade_all
+from course_utils.grading.results import Settings
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.sources import library_calls
 from course_utils.grading.submissions import Submission

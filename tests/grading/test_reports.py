@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
+from dataclasses import replace
 
 import pytest
 
-from course_utils.grading.grade import STATUSES, ItemResult, Result
+from course_utils.grading.copies import Pair
 from course_utils.grading.items import load_items
-from course_utils.grading.reports import (
-    FORMULA,
-    canvas_csv,
-    feedback_page,
-    item_statistics,
-    moodle_csv,
-    summary_page,
-    write_reports,
-)
+from course_utils.grading.pages import feedback_page, item_statistics, summary_page
+from course_utils.grading.reports import write_reports
+from course_utils.grading.results import STATUSES, UNGRADED, ItemResult, Result
+from course_utils.grading.tables import canvas_csv, moodle_csv
+from course_utils.grading.words import FORMULA, cell, clean, line
 
 ITEMS = load_items("01")
 SUM = "too large by a factor of B"
@@ -101,13 +101,13 @@ def test_report_counts_everything(written):
     assert content["statuses"] == dict.fromkeys(STATUSES, 1) | {"failed": 2}
     assert len(content["results"]) == len(CLASS)
     # missing and corrupt notebooks say nothing about an item
-    assert {row["graded"] for row in content["items"]} == {len(CLASS) - 2}
+    assert {row["graded"] for row in content["items"]} == {len(CLASS) - len(UNGRADED)}
 
 
 def test_statistics_name_the_most_frequent_mistake():
     first, *_, last = item_statistics(CLASS)
     assert (first["solved"], last["solved"]) == (5, 1)
-    assert last["diagnoses"] == {"missing_mean": len(CLASS) - 3}
+    assert last["diagnoses"] == {"missing_mean": len(CLASS) - len(UNGRADED) - 1}
 
 
 def test_a_page_says_what_was_seen():
@@ -125,7 +125,7 @@ def test_no_name_or_message_becomes_markup_or_a_formula(written):
             assert "<Lovelace>" not in text
         if name.endswith(".csv"):
             cells = [cell for line in csv.reader(text.splitlines()) for cell in line]
-            assert not [cell for cell in cells if cell.startswith(FORMULA)]
+            assert not [cell for cell in cells if cell.lstrip().startswith(tuple(FORMULA))]
 
 
 def test_summary_has_a_picture_with_words_and_whom_to_look_at():
@@ -138,3 +138,88 @@ def test_summary_has_a_picture_with_words_and_whom_to_look_at():
 
 def test_a_class_of_nobody_has_a_summary():
     assert "could be graded" in summary_page([result("ada", "missing")])
+
+
+# -- text from others, wherever it is written ---------------------------------------------------
+
+NASTY = (
+    "\ud800lone",
+    "nul\x00",
+    "\x1b[2J\x1b]0;title\x07clear",
+    "\x9b31mred",
+    "user\u202egnp.exe",
+    "a\u2066b\u200f",
+    "line\u2028separator\x85\r\r\n",
+    "=1+1",
+    "＝1+1",
+    "﹣1",
+    "\t=1",
+    " \r=1",
+    "x;=1+1",
+    "x;\t＠SUM(1)",
+    'x,"=1',
+    "x\n-2+3",
+)
+HARM = re.compile(
+    "[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
+
+@pytest.mark.parametrize("text", NASTY, ids=ascii)
+def test_text_is_harmless_in_every_report(text, tmp_path):
+    """Through every field that holds a student's words: report.json of 0 bytes was seen."""
+    for shown in (line(text), clean(text)):
+        assert not HARM.search(shown)
+    item = ItemResult("01.train", 0, 6, "error", line(text), error=clean(text))
+    row = Result(line(text), "01", "failed", line(text), (item,), line(text), "", (clean(text),))
+    write_reports(
+        [row, result("ada", "ok", 6)], tmp_path, [Pair(line(text), "ada", ("01.train",), 1.0)]
+    )
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            assert path.stat().st_size, path
+            assert not HARM.search(path.read_text(encoding="utf-8")), path
+    for path in tmp_path.glob("*.csv"):
+        for separator in ",;\t|":
+            for cells in csv.reader(
+                path.read_text(encoding="utf-8").splitlines(), delimiter=separator
+            ):
+                assert not [c for c in cells if c.lstrip(' "').startswith(tuple(FORMULA))], path
+
+
+def test_words_that_harm_nobody_stay():
+    for text in ("José, Grüße, 王小明, O'Neil-Smith", "می‌خواهم", "👩‍🔬", "a\tb\nc", "x = -1"):
+        assert clean(text) == text
+    assert cell("a - b, c = 2; it's") == "a - b, c = 2; it's"
+
+
+def test_a_report_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    """A disk that fills while a report is written."""
+    write_reports(CLASS[:1], tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_reports(CLASS, tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_copies_are_listed_and_cost_nothing(tmp_path):
+    """For the instructor's eyes; no student's page says a word."""
+    pair = [Pair("ada", "<b>bob</b>", ("01.train",), 4.5)]
+    write_reports([result("ada", "ok", 6)], tmp_path, pair)
+    assert rows((tmp_path / "copies.csv").read_text()) == [
+        {"student": "ada", "other": "<b>bob</b>", "items": "01.train", "weight": "4.5"}
+    ]
+    assert "ada and &lt;b&gt;bob&lt;/b&gt;: 01.train" in (tmp_path / "summary.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["copies"][0]["first"] == "ada"
+    for path in (tmp_path / "feedback").iterdir():
+        assert "bob" not in path.read_text()
+
+
+def test_the_summary_names_who_was_graded_again():
+    again = replace(result("ada", "ok", 6), again="timeout beside others")
+    assert "ada: timeout beside others" in summary_page([again])

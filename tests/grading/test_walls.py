@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from course_utils.grading import sandbox
-from course_utils.grading.grade import Settings, grade_all
+from course_utils.grading.grade import grade_all
+from course_utils.grading.results import Settings
 from course_utils.grading.sandbox import Limits, births, bubblewrap, cgroups, filesystem, syscalls
 from course_utils.grading.sandbox.probe import probe
 from course_utils.grading.sandbox.watch import Watch
