@@ -21,25 +21,24 @@ from those above it:
 16. `copies`       which answers are the same code?
 17. `shell`        what a notebook finds around its code: magics, `display`, `input`
 18. `execution`    executes cells as JupyterLab would
-19. `first`        the first process of a sandbox, which forks the runner
-20. `runner`       runs a submission's cells and calls, inside the sandbox
-21. `sandbox`      the walls around the runner (a subpackage)
-22. `results`      a row of the grades
-23. `messages`     what a submission's process may say
-24. `run`          one submission's time in the sandbox
-25. `judge`        what came of one item
-26. `row`          from one submission to its row
-27. `kept`         what one run leaves for the next
-28. `workers`      threads of this machine, or a cluster
-29. `grade`        a class
-30. `tables`       files for grade books
-31. `pages`        feedback and summary
-32. `reports`      all that is written
-33. `command`      ``course grade``
-34. `clean_run`    a notebook in a new process, on a student's own machine
-35. `session`      what only the open session had
-36. `notebook_check` ``course check``
-37. `progress`     ``course progress``
+19. `runner`       runs a submission's cells and calls, inside the sandbox
+20. `sandbox`      the walls around the runner (a subpackage)
+21. `results`      a row of the grades
+22. `messages`     what a submission's process may say
+23. `run`          one submission's time in the sandbox
+24. `judge`        what came of one item
+25. `row`          from one submission to its row
+26. `kept`         what one run leaves for the next
+27. `workers`      threads of this machine, or a cluster
+28. `grade`        a class
+29. `tables`       files for grade books
+30. `pages`        feedback and summary
+31. `reports`      all that is written
+32. `command`      ``course grade``
+33. `clean_run`    a notebook in a new process, on a student's own machine
+34. `session`      what only the open session had
+35. `notebook_check` ``course check``
+36. `progress`     ``course progress``
 
 The answers are in a package of their own, `answer_book`, which students do not install.
 """

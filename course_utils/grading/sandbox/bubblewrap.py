@@ -16,6 +16,7 @@ from course_utils.grading.sandbox.limits import Limits
 
 TOOLS = ("bwrap", "prlimit", "setpriv", "taskset", "timeout")
 RUNNER = ("-m", "course_utils.grading.runner")
+INSIDE = ("-m", "course_utils.grading.sandbox.inside")
 NURSERY = ("-m", "course_utils.grading.sandbox.nursery")
 FIRST_USER = 1_000_000_000  # far above real users; each sandbox of a machine has its own
 TO_BECOME = ("SETUID", "SETGID", "SETPCAP")  # what it takes to become another user
@@ -57,7 +58,7 @@ def command(
         arguments += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         arguments += ["--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
         arguments += _prlimit(limits, limits.processes)
-    return [*arguments, sys.executable, *RUNNER]
+    return [*arguments, sys.executable, *INSIDE]
 
 
 def nursery_command(hidden: Iterable[Path] = ()) -> list[str]:

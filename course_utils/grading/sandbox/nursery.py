@@ -31,9 +31,9 @@ from importlib import import_module
 from typing import Any
 
 from course_utils.grading import runner
-from course_utils.grading.first import be_first, exit_code, play
 from course_utils.grading.sandbox import namespaces
 from course_utils.grading.sandbox.filesystem import WRITABLE
+from course_utils.grading.sandbox.first import be_first, exit_code, play
 from course_utils.grading.sandbox.syscalls import system_call_filter
 
 HELD = ("numpy", "torch", "course_utils.grading.calls")
