@@ -438,17 +438,23 @@ MEMORY = Item(
 # --- a draw that can be repeated --------------------------------------------------------------
 
 
+def with_seeds(name: str, inputs: dict[str, Any]) -> list[Case]:
+    """Return a case for each of several seeds, and two of them again from another global state."""
+    return [
+        Case(
+            f"{name}, seed {seed}{' again' * (state > 1)}", {**inputs, "seed": seed, "state": state}
+        )
+        for seed, state in [*((seed, 1) for seed in range(5)), (0, 2), (1, 2)]
+    ]
+
+
 def draw_cases(generator: np.random.Generator) -> list[Case]:
     """Two and three classes, as many of one as of the other or not; seeds, and some again."""
     cases = []
     for counts, per_class in (((30, 30), 5), ((60, 14), 4), ((20, 25, 30), 3)):
         labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
         name = f"{' + '.join(map(str, counts))} labels, {per_class} of each class"
-        inputs = {"labels": Tensor(labels, "int64"), "per_class": per_class}
-        for seed in range(5):
-            cases.append(Case(f"{name}, seed {seed}", inputs | {"seed": seed, "state": 1}))
-        for seed in range(2):
-            cases.append(Case(f"{name}, seed {seed} again", inputs | {"seed": seed, "state": 2}))
+        cases += with_seeds(name, {"labels": Tensor(labels, "int64"), "per_class": per_class})
     return cases
 
 
