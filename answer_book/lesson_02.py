@@ -1,17 +1,19 @@
 """Items of lesson 02: cleaning, a split, WordPiece, padding, buckets; and a leaking preparation."""
 
 import html
-import re
+import re  # noqa: F401 - texts of edits use it
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
-from answer_book.bugs import flagged
+from answer_book.bugs import remaining
+from answer_book.edits import edit
+from answer_book.lesson_00 import with_seeds
 from course_utils.grading.calls import lesson_02 as calls
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.items import Item, Mistake, Rating, Symptom
 from course_utils.grading.rules import lesson_02 as rules
 
 TEXT = """
@@ -45,9 +47,6 @@ def clean_cases(generator: np.random.Generator) -> list[Case]:
     return [Case(name, {"texts": [said(form) for form in of]}) for name, of in forms.items()]
 
 
-Cleaned = tuple[list[str], dict[str, int]]
-
-
 def decode(text: str) -> str:
     """Decode entities until nothing changes."""
     while (decoded := html.unescape(text)) != text:
@@ -60,66 +59,30 @@ def mend(text: str) -> str:
     return " ".join(text.split())
 
 
-def _clean(
-    first: Callable[[str], str] = decode,
-    then: Callable[[str], str] = mend,
-    counts_raw: bool = False,
-    keeps: Callable[[str], bool] = lambda text: True,
-) -> Callable[[list[str]], Cleaned]:
-    """Return the cleaning with other steps, or with the second count taken from the raw text."""
-
-    def clean(texts: list[str]) -> Cleaned:
-        decoded = [first(text) for text in texts]
-        tidy = [then(text) for text in decoded]
-        record = {
-            "entities": sum(a != b for a, b in zip(texts, decoded, strict=True)),
-            "white_space": sum(
-                a != b for a, b in zip(texts if counts_raw else decoded, tidy, strict=True)
-            ),
-        }
-        return [text for text in tidy if keeps(text)], record
-
-    return clean
+def changed(before: list[str], after: list[str]) -> int:
+    """Return how many texts are not what they were."""
+    return sum(a != b for a, b in zip(before, after, strict=True))
 
 
-def clean_spaces_first(texts: list[str]) -> Cleaned:
-    tidy = [mend(text) for text in texts]
-    decoded = [decode(text) for text in tidy]
-    return decoded, {
-        "entities": sum(a != b for a, b in zip(tidy, decoded, strict=True)),
-        "white_space": sum(a != b for a, b in zip(texts, tidy, strict=True)),
-    }
+def clean(texts: list[str]) -> tuple[list[str], dict[str, int]]:
+    """Decode, then mend, and count what each step changed."""
+    decoded = [decode(text) for text in texts]
+    tidy = [mend(text) for text in decoded]
+    record = {"entities": changed(texts, decoded), "white_space": changed(decoded, tidy)}
+    return tidy, record
 
 
-def clean_counts_marks(texts: list[str]) -> Cleaned:
-    cleaned, record = _clean()(texts)
-    found = sum(len(re.findall(r"&#?\w+;", text)) for text in texts)
-    return cleaned, {**record, "entities": found}
-
-
-def clean_no_record(texts: list[str]) -> list[str]:
-    return _clean()(texts)[0]
-
-
-def without_signs(text: str) -> str:
-    """Drop punctuation too: what tutorials do."""
-    return mend(re.sub(r"[^\w\s]", "", text))
-
-
+# Edits of it that are made more than once.
+DECODE, MEND = "decode(text) for", "mend(text) for"
+NAMES = ('"entities"', '"white_space"')
 SPACES = "white space is more than blanks in the middle: tabs, line ends, both ends of the text"
-TOO_MUCH = (
-    "too much is cleaned: capitals and punctuation carry meaning, and so does a heart made of <3"
-)
 
 CLEAN = Item(
     name="02.clean",
     title="Cleaning that keeps a record",
-    difficulty=1,
-    importance=3,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=1, importance=3, minutes=10, points=2),
     cases=clean_cases,
-    reference=_clean(),
+    reference=clean,
     withheld=(
         "course_utils.datasets.clean_text",
         "course_utils.datasets.decode_entities",
@@ -129,33 +92,50 @@ CLEAN = Item(
         Mistake(
             "decoded_once",
             "decoded once: some entities were encoded twice, so go on until nothing changes",
-            _clean(first=html.unescape),
+            edit(clean, DECODE, "html.unescape(text) for"),
         ),
-        Mistake("not_decoded", "no entity is decoded: html.unescape", _clean(first=str)),
+        Mistake(
+            "not_decoded", "no entity is decoded: html.unescape", edit(clean, DECODE, "text for")
+        ),
         Mistake(
             "spaces_first",
             "white space is mended first, and decoding brings in more of it: &nbsp; is a blank",
-            clean_spaces_first,
+            edit(clean, DECODE, MEND, MEND, DECODE, *NAMES, *NAMES[::-1]),
         ),
-        Mistake("some_spaces", SPACES, _clean(then=str.strip)),
-        Mistake("some_spaces", SPACES, _clean(then=lambda text: re.sub(r"\s+", " ", text))),
-        Mistake("some_spaces", SPACES, _clean(then=lambda text: re.sub(" +", " ", text).strip())),
-        Mistake("some_spaces", SPACES, _clean(then=str)),
+        Mistake(
+            "some_spaces",
+            SPACES,
+            edit(clean, MEND, "text.strip() for"),
+            edit(clean, MEND, r're.sub(r"\s+", " ", text) for'),
+            edit(clean, MEND, 're.sub(" +", " ", text).strip() for'),
+            edit(clean, MEND, "text for"),
+        ),
         Mistake(
             "counted_from_raw",
             "the texts are right, the record is not: white_space counts what mending changed in "
             "the *decoded* text, or an entity is counted under both names",
-            _clean(counts_raw=True),
+            edit(clean, "changed(decoded, tidy)", "changed(texts, tidy)"),
         ),
         Mistake(
             "marks_counted",
             "the texts are right, the record is not: it counts texts that were changed, not marks",
-            clean_counts_marks,
+            edit(
+                clean,
+                "changed(texts, decoded)",
+                r'sum(len(re.findall(r"&#?\w+;", text)) for text in texts)',
+            ),
         ),
-        Mistake("too_much", TOO_MUCH, _clean(then=lambda text: mend(text).lower())),
-        Mistake("too_much", TOO_MUCH, _clean(then=without_signs)),
         Mistake(
-            "no_record", "the texts are right; the record is missing beside them", clean_no_record
+            "too_much",
+            "too much is cleaned: capitals and punctuation carry meaning, and so does a heart made "
+            "of <3",
+            edit(clean, MEND, "mend(text).lower() for"),
+            edit(clean, MEND, r'mend(re.sub(r"[^\w\s]", "", text)) for'),  # what tutorials do
+        ),
+        Mistake(
+            "no_record",
+            "the texts are right; the record is missing beside them",
+            edit(clean, "return tidy, record", "return tidy"),
         ),
         Symptom(
             "entities_left",
@@ -176,17 +156,6 @@ CLEAN = Item(
 # --- a split that keeps documents whole -------------------------------------------------------
 
 
-def with_seeds(name: str, inputs: dict[str, Any]) -> list[Case]:
-    """Return a case for each of several seeds, and two of them again from another global state."""
-    calls = [(seed, 1) for seed in range(5)] + [(seed, 2) for seed in range(2)]
-    return [
-        Case(
-            f"{name}, seed {seed}{' again' * (state > 1)}", inputs | {"seed": seed, "state": state}
-        )
-        for seed, state in calls
-    ]
-
-
 def hold_out_cases(generator: np.random.Generator) -> list[Case]:
     """Documents of 1 to 7 sentences, most of them of one class throughout."""
     cases = []
@@ -204,75 +173,26 @@ def hold_out_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def by_document(documents: list[str]) -> list[list[int]]:
-    """Return the rows of each document."""
+def hold_out(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
+    """Go through the documents in random order, and take each one that there is room for."""
     rows_of = defaultdict(list)
     for row, document in enumerate(documents):
         rows_of[document].append(row)
-    return list(rows_of.values())
-
-
-def fill(groups: list[list[int]], labels: np.ndarray, share: float) -> list[int]:
-    """Take groups in this order as long as there is room in every class."""
+    groups = list(rows_of.values())
     room = share * np.bincount(labels)  # (C,)
     chosen: list[int] = []
-    for group in groups:
-        counts = np.bincount(labels[group], minlength=len(room))
+    for i in np.random.default_rng(seed).permutation(len(groups)):
+        counts = np.bincount(labels[groups[i]], minlength=len(room))
         if (counts <= room).all():
             room -= counts
-            chosen += group
+            chosen += groups[i]
     return chosen
 
 
-def shuffled(groups: list[Any], seed: int | None) -> list[Any]:
-    """Return the groups in random order."""
-    return [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-
-
-def hold_out(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
-    """Go through the documents in random order, and take each one that there is room for."""
-    return fill(shuffled(by_document(documents), seed), labels, share)
-
-
-def hold_out_rows(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
-    return fill(shuffled([[row] for row in range(len(labels))], seed), labels, share)
-
-
-def hold_out_plain(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
-    groups = shuffled(by_document(documents), seed)
-    return [row for group in groups[: round(share * len(groups))] for row in group]
-
-
-def hold_out_sklearn(
-    documents: list[str], labels: np.ndarray, share: float, seed: int
-) -> list[int]:
-    groups = shuffled(by_document(documents), seed)
-    chosen: list[int] = []
-    for group in groups:
-        if len(chosen) + len(group) <= share * len(labels):
-            chosen += group
-    return chosen
-
-
-def hold_out_rest(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
-    return sorted(set(range(len(labels))) - set(hold_out(documents, labels, share, seed)))
-
-
-def hold_out_first(documents: list[str], labels: np.ndarray, share: float, seed: int) -> list[int]:
-    return fill(by_document(documents), labels, share)
-
-
-def hold_out_unseeded(
-    documents: list[str], labels: np.ndarray, share: float, seed: int
-) -> list[int]:
-    groups = by_document(documents)
-    np.random.shuffle(groups)
-    return fill(groups, labels, share)
-
-
-def hold_out_mask(documents: list[str], labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    return np.isin(np.arange(len(labels)), hold_out(documents, labels, share, seed))
-
+# Edits of draws here and below.
+UNSEEDED = ("np.random.default_rng(seed)", "np.random")
+SAME_SEED = ("default_rng(seed)", "default_rng(0)")
+FITS = "(counts <= room).all()"
 
 NOT_REPEATED = (
     "the same seed gives another result the second time: make a generator from the seed, "
@@ -281,18 +201,11 @@ NOT_REPEATED = (
 SEED_IGNORED = (
     "every seed gives the same result: the seed must reach a generator, and the generator a shuffle"
 )
-UNBALANCED = (
-    "documents stay whole, but the classes do not have their share: what one document brings "
-    "has to be counted by class"
-)
 
 HOLD_OUT = Item(
     name="02.hold_out",
     title="A stratified split that keeps documents whole",
-    difficulty=3,
-    importance=5,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=3, importance=5, minutes=20, points=3),
     cases=hold_out_cases,
     reference=hold_out,
     call=calls.held_out_rows,
@@ -305,44 +218,41 @@ HOLD_OUT = Item(
             "not_rows",
             "row numbers are wanted, each once: neither True and False nor names of documents",
             rules.not_rows,
-            hold_out_mask,
+            edit(hold_out, "return chosen", "return np.isin(np.arange(len(labels)), chosen)"),
         ),
-        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, hold_out_unseeded),
-        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, hold_out_first),
+        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, edit(hold_out, *UNSEEDED)),
+        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, edit(hold_out, *SAME_SEED)),
         Symptom(
             "divided",
             "a leak: some documents have sentences on both sides. Choose documents, not rows",
             rules.some_divide,
-            hold_out_rows,
+            edit(hold_out, "rows_of[document]", "rows_of[row]"),
         ),
         Symptom(
             "the_rest",
             "these are the rows to train on: wanted are the ones held out",
             rules.the_rest,
-            hold_out_rest,
+            edit(hold_out, "return chosen", "return sorted({*range(len(labels))} - {*chosen})"),
         ),
-        Symptom("unbalanced", UNBALANCED, rules.some_unbalanced, hold_out_plain),
-        Symptom("unbalanced", UNBALANCED, rules.some_unbalanced, hold_out_sklearn),
+        Symptom(
+            "unbalanced",
+            "documents stay whole, but the classes do not have their share: what one document "
+            "brings has to be counted by class",
+            rules.some_unbalanced,
+            edit(hold_out, FITS, "len(chosen) < share * len(labels)"),
+            edit(hold_out, FITS, "len(chosen + groups[i]) <= share * len(labels)"),
+        ),
     ),
 )
 
 
 # --- WordPiece: longest match first -----------------------------------------------------------
 
-LONG_WORDS = (
-    "unflinching",
-    "masterpiece",
-    "intriguing",
-    "hilarious",
-    "sentimental",
-    "overlong",
-    "cinematography",
-    "rewarding",
-    "predictable",
-    "storytelling",
-    "unsatisfying",
-    "charismatic",
-)
+LONG = """
+unflinching masterpiece intriguing hilarious sentimental overlong cinematography rewarding
+predictable storytelling unsatisfying charismatic
+"""
+LONG_WORDS = LONG.split()
 
 
 def encode_cases(generator: np.random.Generator) -> list[Case]:
@@ -371,121 +281,98 @@ def encode_cases(generator: np.random.Generator) -> list[Case]:
     ]
 
 
-def pieces_of(
-    word: str,
-    vocabulary: set[str],
-    longest_first: bool = True,
-    mark: str = "##",
-    keeps_part: bool = False,
-    by_letter: bool = False,
-) -> list[str]:
-    """Return one word's pieces, the right way or with a mistake."""
+def pieces_of(word: str, known: set[str]) -> list[str]:
+    """Return one word's pieces: again and again the longest that fits."""
     pieces: list[str] = []
     start = 0
     while start < len(word):
-        ends = range(len(word), start, -1) if longest_first else range(start + 1, len(word) + 1)
-        prefix = mark if start else ""
-        end = next((e for e in ends if prefix + word[start:e] in vocabulary), None)
-        if end is None and by_letter:
-            pieces.append("[UNK]")
-            start += 1
-        elif end is None:
-            return [*pieces, "[UNK]"] if keeps_part else ["[UNK]"]
-        else:
-            pieces.append(prefix + word[start:end])
-            start = end
+        mark = "##" if start else ""
+        ends = range(len(word), start, -1)
+        end = next((e for e in ends if mark + word[start:e] in known), None)
+        if end is None:
+            return ["[UNK]"]
+        pieces.append(mark + word[start:end])
+        start = end
     return pieces
 
 
-def whole_or_nothing(word: str, vocabulary: set[str]) -> list[str]:
-    """Do not look for pieces."""
-    return [word if word in vocabulary else "[UNK]"]
+def encode(words: list[str], vocabulary: list[str], max_tokens: int) -> list[str]:
+    """Cut the pieces of all words to what there is room for, and put the two marks around."""
+    known = set(vocabulary)
+    found = [piece for word in words for piece in pieces_of(word, known)]
+    return ["[CLS]", *found[: max_tokens - 2], "[SEP]"]
 
 
-def _encode(
-    pieces: Callable[..., list[str]] = pieces_of,
-    frame: Callable[[list[str], int], list[str]] = lambda found, n: [
-        "[CLS]",
-        *found[: n - 2],
-        "[SEP]",
-    ],
-    **mistake: Any,
-) -> Callable[[list[str], list[str], int], list[str]]:
-    """Return the encoder with other pieces, or another way to cut and to add the two marks."""
+def other_pieces(old: str, new: str) -> Any:
+    """Return the encoder with an edit of how one word is cut."""
+    return edit(encode, old, new, within=(pieces_of,))
 
-    def encode(words: list[str], vocabulary: list[str], max_tokens: int) -> list[str]:
-        known = set(vocabulary)
-        return frame([p for word in words for p in pieces(word, known, **mistake)], max_tokens)
 
-    return encode
+UNKNOWN = 'return ["[UNK]"]'
+MARKS = ('["[CLS]", *', "", ', "[SEP]"]', "")
 
 
 ENCODE = Item(
     name="02.encode",
     title="WordPiece: the longest piece first",
-    difficulty=3,
-    importance=4,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=20, points=3),
     cases=encode_cases,
-    reference=_encode(),
+    reference=encode,
     diagnoses=(
         Mistake(
             "shortest_first",
             "the shortest piece that fits is taken: try the longest first, or every word falls "
             "into letters",
-            _encode(longest_first=False),
+            other_pieces("range(len(word), start, -1)", "range(start + 1, len(word) + 1)"),
         ),
         Mistake(
             "no_mark",
             "pieces inside a word are looked up without ##: only the first piece of a word "
             "stands there bare",
-            _encode(mark=""),
+            other_pieces('"##" if start else ""', '""'),
         ),
         Mistake(
             "part_kept",
             "the pieces found before the unknown letter are kept: where anything is missing, "
             "the whole word is one [UNK]",
-            _encode(keeps_part=True),
+            other_pieces(UNKNOWN, 'return [*pieces, "[UNK]"]'),
         ),
         Mistake(
             "unknown_letters",
             "an [UNK] for each unknown letter: where anything is missing, the whole word is one "
             "[UNK]",
-            _encode(by_letter=True),
+            other_pieces(UNKNOWN, 'pieces += ["[UNK]"]; start += 1; continue'),
         ),
         Mistake(
             "whole_words",
             "a word that is not an entry as a whole is given up: look for its pieces",
-            _encode(whole_or_nothing),
+            edit(encode, "pieces_of(word, known)", '[word if word in known else "[UNK]"]'),
         ),
         Mistake(
             "end_cut_off",
             "[SEP] is cut off with the rest: cut the pieces first, then put the two marks around",
-            _encode(frame=lambda found, n: ["[CLS]", *found, "[SEP]"][:n]),
+            edit(encode, "[: max_tokens - 2]", "", '"[SEP]"]', '"[SEP]"][:max_tokens]'),
         ),
         Mistake(
             "marks_not_counted",
             "longer than max_tokens: [CLS] and [SEP] count as tokens too",
-            _encode(frame=lambda found, n: ["[CLS]", *found[:n], "[SEP]"]),
+            edit(encode, "max_tokens - 2", "max_tokens"),
         ),
         Mistake(
             "one_too_many",
             "longer than max_tokens by one: *two* marks are added to the pieces",
-            _encode(frame=lambda found, n: ["[CLS]", *found[: n - 1], "[SEP]"]),
+            edit(encode, "max_tokens - 2", "max_tokens - 1"),
         ),
         Mistake(
             "not_cut",
             "nothing is cut: there is room for max_tokens, the two marks included",
-            _encode(frame=lambda found, n: ["[CLS]", *found, "[SEP]"]),
+            edit(encode, "[: max_tokens - 2]", ""),
         ),
         Mistake(
             "no_marks",
             "[CLS] and [SEP] are missing",
-            _encode(frame=lambda found, n: found[: n - 2]),
-        ),
-        Mistake(
-            "no_marks", "[CLS] and [SEP] are missing", _encode(frame=lambda found, n: found[:n])
+            edit(encode, *MARKS),
+            edit(encode, *MARKS, "max_tokens - 2", "max_tokens"),
         ),
         Symptom(
             "unknown_wrong",
@@ -533,129 +420,81 @@ def collate_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-Width = Callable[[list[list[int]], int], int]
-
-
-def rounded_up(rows: list[list[int]], multiple: int) -> int:
-    """Return the longest row's length, rounded up."""
-    return -(-max(map(len, rows)) // multiple) * multiple
-
-
-def _collate(
-    width: Width = rounded_up,
-    pad: int | None = None,
-    left: bool = False,
-    mask_of: Callable[[list[int], int, int], list[int]] = lambda row, empty, pad_id: (
-        [1] * len(row) + [0] * empty
-    ),
-    in_place: bool = False,
-    floats: bool = False,
-) -> Callable[[list[list[int]], list[Any], int, int], dict[str, Any]]:
-    """Return the collation with some part replaced by a mistake."""
-
-    def collate(
-        rows: list[list[int]], labels: list[Any], pad_id: int, multiple: int
-    ) -> dict[str, Any]:
-        import torch
-
-        T, filler = width(rows, multiple), pad_id if pad is None else pad
-        ids, masks = [], []
-        for row in rows:
-            empty = T - len(row)
-            mask = mask_of(row, empty, pad_id)
-            if in_place:
-                row += [filler] * empty
-                ids.append(row)
-            else:
-                ids.append([filler] * empty + row if left else row + [filler] * empty)
-            masks.append(mask[::-1] if left else mask)
-        return {
-            "input_ids": torch.tensor(ids),
-            "attention_mask": torch.tensor(masks),
-            "labels": torch.tensor(labels, dtype=torch.float32 if floats else None),
-        }
-
-    return collate
-
-
-def collate_alone(
+def collate(
     rows: list[list[int]], labels: list[Any], pad_id: int, multiple: int
-) -> dict[str, Any]:
-    import torch
+) -> dict[str, torch.Tensor]:
+    """Fill up all rows to the longest one's length, rounded up."""
+    longest = max(map(len, rows))
+    T = -(-longest // multiple) * multiple
+    masks = [[1] * len(row) + [0] * (T - len(row)) for row in rows]
+    ids = [row + [pad_id] * (T - len(row)) for row in rows]
+    return {
+        "input_ids": torch.tensor(ids),
+        "attention_mask": torch.tensor(masks),
+        "labels": torch.tensor(labels),
+    }
 
-    found = [
-        _collate()([row], [label], pad_id, multiple)
-        for row, label in zip(rows, labels, strict=True)
-    ]
-    return {key: torch.stack([batch[key] for batch in found]) for key in found[0]}
 
+IDS, MASK = "row + [pad_id] * (T - len(row))", "[1] * len(row) + [0] * (T - len(row))"
 
-FROM_IDS = (
-    "the mask is made by looking for the padding id, and a real token may have that id too "
-    "(GPT's tokenizers pad with the end-of-text token): count lengths instead"
-)
 
 COLLATE = Item(
     name="02.collate",
     title="One block from ragged rows",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=collate_cases,
-    reference=_collate(),
+    reference=collate,
     observe=rules.with_label_type,
     withheld=("course_utils.batching.collate",),
     diagnoses=(
         Mistake(
             "mask_from_ids",
-            FROM_IDS,
-            _collate(
-                mask_of=lambda row, empty, pad_id: [int(i != pad_id) for i in row] + [0] * empty
-            ),
+            "the mask is made by looking for the padding id, and a real token may have that id too "
+            "(GPT's tokenizers pad with the end-of-text token): count lengths instead",
+            edit(collate, "[1] * len(row)", "[int(i != pad_id) for i in row]"),
         ),
         Mistake(
             "mask_all_ones",
             "the mask says that padding is real: 0 belongs there",
-            _collate(mask_of=lambda row, empty, pad_id: [1] * (len(row) + empty)),
+            edit(collate, "[0]", "[1]"),
         ),
         Mistake(
             "mask_inverted",
             "the mask is the wrong way round: 1 marks a token, 0 marks padding",
-            _collate(mask_of=lambda row, empty, pad_id: [0] * len(row) + [1] * empty),
+            edit(collate, "[1]", "[0]", "[0]", "[1]"),
         ),
         Mistake(
             "padded_left",
             "the padding stands in front: this encoder was trained with it behind",
-            _collate(left=True),
+            edit(collate, IDS, "[pad_id] * (T - len(row)) + row", MASK, f"({MASK})[::-1]"),
         ),
         Mistake(
             "pads_with_zero",
             "padded with 0 whatever pad_id is: another tokenizer has another id",
-            _collate(pad=0),
+            edit(collate, "[pad_id]", "[0]"),
         ),
         Mistake(
             "not_rounded",
             "the longest row decides, but `multiple` is ignored: round the width up to it",
-            _collate(width=lambda rows, multiple: max(map(len, rows))),
+            edit(collate, "-(-longest // multiple) * multiple", "longest"),
         ),
         Mistake(
             "one_step_too_many",
             "a width that is a multiple already gets one step more: `n // m + 1` is no rounding "
             "up, `-(-n // m)` is",
-            _collate(width=lambda rows, multiple: (max(map(len, rows)) // multiple + 1) * multiple),
+            edit(collate, "-(-longest // multiple)", "(longest // multiple + 1)"),
         ),
         Mistake(
             "changed_input",
             "right, but the rows themselves were padded (row += ... changes the caller's list): "
             "in the next epoch they are longer. Write row + [...]",
-            _collate(in_place=True),
+            edit(collate, IDS, "row.extend([pad_id] * (T - len(row))) or row"),
         ),
         Mistake(
             "label_type",
             "right but for the kind of the labels: classes stay whole numbers (int64), ratings "
             "are float32. torch.tensor(labels) finds out by itself",
-            _collate(floats=True),
+            edit(collate, "torch.tensor(labels)", "torch.tensor(labels).float()"),
         ),
     ),
 )
@@ -674,64 +513,21 @@ def length_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-Batches = list[list[int]]
-
-
-def cut(rows: Any, size: int) -> Batches:
-    """Cut rows into consecutive pieces."""
-    return [[int(row) for row in rows[i : i + size]] for i in range(0, len(rows), size)]
-
-
-def length_batches(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
+def length_batches(lengths: np.ndarray, batch_size: int, seed: int) -> list[list[int]]:
     """Shuffle, sort by length (ties stay shuffled), cut, and shuffle the batches."""
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(lengths))
-    batches = cut(order[np.argsort(lengths[order], kind="stable")], batch_size)
+    order = order[np.argsort(lengths[order], kind="stable")]
+    batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def batches_random(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    return cut(np.random.default_rng(seed).permutation(len(lengths)).tolist(), batch_size)
-
-
-def batches_sorted(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    return cut(order[np.argsort(lengths[order], kind="stable")], batch_size)
-
-
-def batches_same_company(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    batches = cut(np.argsort(lengths, kind="stable").tolist(), batch_size)
-    return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
-
-
-def batches_same_seed(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    return length_batches(lengths, batch_size, 0)
-
-
-def batches_incomplete(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    return [
-        batch for batch in length_batches(lengths, batch_size, seed) if len(batch) == batch_size
-    ]
-
-
-def batches_unseeded(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    batches = cut(np.argsort(lengths + np.random.random(len(lengths))).tolist(), batch_size)
-    np.random.shuffle(batches)
-    return batches
-
-
-def batches_all_shuffled(lengths: np.ndarray, batch_size: int, seed: int) -> Batches:
-    order = np.argsort(lengths, kind="stable")
-    return cut(np.random.default_rng(seed).permutation(order).tolist(), batch_size)
-
+SORTED = 'order[np.argsort(lengths[order], kind="stable")]'
 
 BATCHES = Item(
     name="02.length_batches",
     title="Batches of similar length",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=length_cases,
     reference=length_batches,
     call=calls.batches_of_rows,
@@ -740,13 +536,13 @@ BATCHES = Item(
     apart=True,
     withheld=("course_utils.batching.BucketSampler",),
     diagnoses=(
-        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, batches_unseeded),
-        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, batches_same_seed),
+        Symptom("not_repeated", NOT_REPEATED, rules.not_repeated, edit(length_batches, *UNSEEDED)),
+        Symptom("seed_ignored", SEED_IGNORED, rules.seed_ignored, edit(length_batches, *SAME_SEED)),
         Symptom(
             "rows_lost",
             "not every row comes exactly once: keep the last batch too, though it is smaller",
             rules.some_lose,
-            batches_incomplete,
+            edit(length_batches, "range(0, len(order),", "range(0, len(order) - batch_size + 1,"),
         ),
         Symptom(
             "wrong_size",
@@ -758,28 +554,22 @@ BATCHES = Item(
             "too much padding: the rows of a batch must have nearly the same length. Sort first, "
             "cut, and shuffle the *batches*",
             rules.some_padded,
-            batches_random,
-        ),
-        Symptom(
-            "padded",
-            "too much padding: the rows of a batch must have nearly the same length. Sort first, "
-            "cut, and shuffle the *batches*",
-            rules.some_padded,
-            batches_all_shuffled,
+            edit(length_batches, SORTED, "order"),
+            edit(length_batches, SORTED, "generator.permutation(np.argsort(lengths))"),
         ),
         Symptom(
             "in_order",
             "an epoch begins with all the short rows (or the long ones): shuffle the batches "
             "once they are cut",
             rules.some_in_order,
-            batches_sorted,
+            edit(length_batches, "generator.permutation(len(batches))", "range(len(batches))"),
         ),
         Symptom(
             "same_company",
             "the same rows share a batch in every epoch: shuffle the rows before sorting, and "
             "rows of equal length mix (a stable sort keeps ties in the order in which they come)",
             rules.same_company,
-            batches_same_company,
+            edit(length_batches, "generator.permutation(len(lengths))", "np.arange(len(lengths))"),
         ),
     ),
 )
@@ -820,79 +610,83 @@ def plain_words(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _prepare(
-    resampled: bool = False,
-    all_words: bool = False,
-    raw_copies: bool = False,
-    copies_return: bool = False,
-    reads_last: bool = False,
-    copies_kept: bool = False,
-    times: int = 3,
-) -> Callable[[list[str], list[str], list[int], list[str]], dict[str, Any]]:
-    """Return the preparation with some of its three leaks."""
-
-    def prepare(
-        texts: list[str], documents: list[str], labels: list[int], held_out: list[str]
-    ) -> dict[str, Any]:
-        form: Callable[[str], str] = str if raw_copies else plain_words
-        rows = list(range(len(texts)))
-        validation = [row for row in rows if documents[row] in held_out]
-        known = {form(texts[row]) for row in validation}
-        others = [row for row in rows if documents[row] not in held_out]
-        train = [row for row in others if copies_kept or form(texts[row]) not in known]
-        read = rows if all_words else train
-        vocabulary = sorted({word for row in read for word in plain_words(texts[row]).split()})
-        repeated = others if copies_return else train
-        train += (times - 1) * [row for row in repeated if labels[row] == 1]
-        if reads_last:
-            vocabulary = sorted({word for row in train for word in plain_words(texts[row]).split()})
-        if resampled:
-            validation += 2 * [row for row in validation if labels[row] == 1]
-        return {"train": train, "validation": validation, "vocabulary": vocabulary}
-
-    return prepare
+def words_of(texts: list[str], rows: list[int]) -> list[str]:
+    """Return the words of some texts."""
+    return sorted({word for row in rows for word in plain_words(texts[row]).split()})
 
 
-REMAINING = {
-    "resampled": "validation holds rows three times: repeat rare rows in the training part only, "
-    "after the split. Validation must look like the world outside",
-    "all_words": "the vocabulary has read the validation texts: it is fitted, like a model, and "
-    "on training rows alone",
-    "raw_copies": "copies in another case or with other blanks stay in training: clean first, "
-    "then compare",
-}
+def prepare(
+    texts: list[str], documents: list[str], labels: list[int], held_out: list[str]
+) -> dict[str, Any]:
+    """Split, drop copies, read the words of the training part, repeat its rare rows."""
+    validation = [row for row in range(len(texts)) if documents[row] in held_out]
+    others = [row for row in range(len(texts)) if documents[row] not in held_out]
+    known = {plain_words(texts[row]) for row in validation}
+    train = [row for row in others if plain_words(texts[row]) not in known]
+    vocabulary = words_of(texts, train)
+    train += 2 * [row for row in train if labels[row] == 1]
+    return {"train": train, "validation": validation, "vocabulary": vocabulary}
 
-COPIES_RETURN = (
-    "the copies are dropped, and the rare ones among them come back by being repeated: repeat "
-    "rows of the training part as it is by then"
-)
+
+RETURN = ("+= 2 * [row for row in train", "+= 2 * [row for row in others")
 
 PREPARE = Item(
     name="02.prepare",
     title="Bug hunt: three leaks that make no noise",
-    difficulty=4,
-    importance=5,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=4, importance=5, minutes=20, points=3),
     cases=prepare_cases,
-    reference=_prepare(),
+    reference=prepare,
     call=calls.prepared,
     diagnoses=(
-        *flagged(_prepare, REMAINING),
-        Mistake("copies_return", COPIES_RETURN, _prepare(copies_return=True)),
-        Mistake("copies_return", COPIES_RETURN, _prepare(copies_return=True, reads_last=True)),
+        *remaining(
+            prepare,
+            {
+                "resampled": (
+                    "validation holds rows three times: repeat rare rows in the training part "
+                    "only, after the split. Validation must look like the world outside",
+                    '"validation": validation',
+                    '"validation": validation + 2 * [row for row in validation if labels[row]]',
+                ),
+                "all_words": (
+                    "the vocabulary has read the validation texts: it is fitted, like a model, and "
+                    "on training rows alone",
+                    *("words_of(texts, train)", "words_of(texts, validation + others)"),
+                ),
+                "raw_copies": (
+                    "copies in another case or with other blanks stay in training: clean first, "
+                    "then compare",
+                    *("{plain_words(texts[row])", "{texts[row]"),
+                    *("if plain_words(texts[row]) not", "if texts[row] not"),
+                ),
+            },
+        ),
+        Mistake(
+            "copies_return",
+            "the copies are dropped, and the rare ones among them come back by being repeated: "
+            "repeat rows of the training part as it is by then",
+            edit(prepare, *RETURN),
+            edit(
+                prepare, *RETURN, '"vocabulary": vocabulary', '"vocabulary": words_of(texts, train)'
+            ),
+        ),
         Mistake(
             "copies_kept",
             "copies of validation sentences are in the training part: drop them",
-            _prepare(copies_kept=True),
+            edit(prepare, " if plain_words(texts[row]) not in known", ""),
         ),
-        Mistake("twice", "rare rows are there twice: three times is asked", _prepare(times=2)),
+        Mistake(
+            "twice",
+            "rare rows are there twice: three times is asked",
+            edit(prepare, "+= 2", "+= 1"),
+        ),
         Mistake(
             "four_times",
             "rare rows are there four times: the row itself and two more make three",
-            _prepare(times=4),
+            edit(prepare, "+= 2", "+= 3"),
         ),
-        Mistake("once", "rare rows are there once: three times is asked", _prepare(times=1)),
+        Mistake(
+            "once", "rare rows are there once: three times is asked", edit(prepare, "+= 2", "+= 0")
+        ),
     ),
 )
 

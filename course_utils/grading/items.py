@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 from zlib import crc32
 
 import numpy as np
@@ -79,6 +79,15 @@ class Symptom:
 
 
 Diagnosis = Mistake | Symptom
+
+
+class Rating(TypedDict):
+    """An item's numbers, for one line: ``Item(..., **Rating(difficulty=2, ...))``."""
+
+    difficulty: int
+    importance: int
+    minutes: int
+    points: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
