@@ -1,12 +1,12 @@
 """Items of lesson 05: schedule, clipping, accumulation, the best weights; and a broken loop."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from answer_book.bugs import flagged
+from answer_book.bugs import remaining
+from answer_book.edits import edit
 from course_utils.grading.calls import lesson_05 as calls
 from course_utils.grading.checks import Case
 from course_utils.grading.items import Item, Mistake
@@ -17,40 +17,27 @@ from course_utils.grading.wire import Tensor
 
 def schedule_cases(generator: np.random.Generator) -> list[Case]:
     """Short and long runs, one of them without a warm-up."""
-    lengths = {"ten steps, three of warm-up": (10, 3), "eight steps, no warm-up": (8, 0)}
-    lengths["five steps, one of warm-up"] = (5, 1)
-    lengths["a longer run"] = (int(generator.integers(20, 60)), int(generator.integers(4, 12)))
+    longer = int(generator.integers(20, 60)), int(generator.integers(4, 12))
+    lengths = {
+        "ten steps, three of warm-up": (10, 3),
+        "eight steps, no warm-up": (8, 0),
+        "five steps, one of warm-up": (5, 1),
+        "a longer run": longer,
+    }
     return [Case(name, {"total": t, "warmup": w}) for name, (t, w) in lengths.items()]
 
 
-def _schedule(
-    climb: Callable[[int, int], float] = lambda step, warmup: (step + 1) / warmup,
-    fall: Callable[[float], float] = lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-    clamped: bool = True,
-    from_start: bool = False,
-    guarded: bool = True,
-) -> Callable[[int, int, int], float]:
-    """Return the schedule, right unless told otherwise; `fall` gets the share that is done."""
-
-    def schedule(step: int, total: int, warmup: int) -> float:
-        if not guarded:
-            step / warmup
-        if step < warmup:
-            return climb(step, warmup)
-        done = step / total if from_start else (step - warmup) / (total - warmup)
-        return fall(min(1.0, done) if clamped else done)
-
-    return schedule
+def warmup_then_cosine(step: int, total: int, warmup: int) -> float:
+    """Climb to 1, then fall to 0 and stay there."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / (total - warmup))
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def climbs_too_long(first: int) -> Callable[[int, int, int], float]:
-    """Return the schedule with ``step <= warmup`` for ``step < warmup``."""
-
-    def schedule(step: int, total: int, warmup: int) -> float:
-        return (step + first) / warmup if step <= warmup else _schedule()(step, total, warmup)
-
-    return schedule
-
+FROM_0 = ("(step + 1)", "step")
+UNCLAMPED = ("min(1.0, ", "(")
+FALL = "0.5 * (1 + math.cos(math.pi * done))"
 
 SCHEDULE = Item(
     name="05.warmup_then_cosine",
@@ -60,7 +47,7 @@ SCHEDULE = Item(
     minutes=10,
     points=2,
     cases=schedule_cases,
-    reference=_schedule(),
+    reference=warmup_then_cosine,
     call=calls.rates,
     atol=1e-7,
     withheld=("transformers.optimization.get_cosine_schedule_with_warmup",),
@@ -69,80 +56,82 @@ SCHEDULE = Item(
             "idle_first_step",
             "the first step has rate 0 and does nothing: steps count from 0, so the climb is "
             "(step + 1) / warmup",
-            _schedule(climb=lambda step, warmup: step / warmup),
+            edit(warmup_then_cosine, *FROM_0),
         ),
         Mistake(
             "idle_first_step",
             "two things. The first step has rate 0 and does nothing: the climb is "
             "(step + 1) / warmup. And without a warm-up this divides by zero",
-            climbs_too_long(0),
+            edit(warmup_then_cosine, *FROM_0, "step <", "step <="),
         ),
         Mistake(
             "idle_first_step_past_the_end",
             "two things. The first step has rate 0 and does nothing: the climb is "
             "(step + 1) / warmup. And beyond `total` the factor climbs again: it stays at 0",
-            _schedule(climb=lambda step, warmup: step / warmup, clamped=False),
+            edit(warmup_then_cosine, *FROM_0, *UNCLAMPED),
         ),
         Mistake(
             "overshoots",
             "the climb goes on for one step too many, above 1, and divides by zero without a "
             "warm-up: it ends before step = warmup",
-            climbs_too_long(1),
+            edit(warmup_then_cosine, "step <", "step <="),
         ),
         Mistake(
             "no_warmup",
             "the warm-up is missing: the first steps have the full rate",
-            _schedule(climb=lambda step, warmup: 1.0),
+            edit(warmup_then_cosine, "(step + 1) / warmup", "1.0"),
         ),
         Mistake(
             "never_falls",
             "after the warm-up the factor stays at 1",
-            _schedule(fall=lambda done: 1.0),
+            edit(warmup_then_cosine, FALL, "1.0"),
         ),
         Mistake(
             "straight",
             "this falls in a straight line, as the lesson's schedule does: here it is half a "
             "cosine",
-            _schedule(fall=lambda done: 1 - done),
+            edit(warmup_then_cosine, FALL, "1 - done"),
         ),
         Mistake(
             "from_start",
             "the cosine starts at step 0, so the factor jumps where the warm-up ends: start it "
             "there, and let it last the remaining steps",
-            _schedule(from_start=True),
+            edit(warmup_then_cosine, "(step - warmup) / (total - warmup)", "step / total"),
         ),
         Mistake(
             "whole_cosine",
             "a cosine runs from 1 to -1, and a negative rate climbs the loss: raise it by 1 and "
             "halve it",
-            _schedule(fall=lambda done: math.cos(math.pi * done)),
+            edit(warmup_then_cosine, "0.5 * (1 + ", "("),
         ),
         Mistake(
             "quarter",
             "a quarter of a cosine, from 1 to 0 in one bend: here it is half of one, raised by 1 "
             "and halved",
-            _schedule(fall=lambda done: math.cos(math.pi * done / 2)),
+            edit(warmup_then_cosine, FALL, "math.cos(math.pi * done / 2)"),
         ),
         Mistake(
             "climbs_again",
             "a full turn of the cosine: at the end the factor is back at 1. Half a turn is π",
-            _schedule(fall=lambda done: 0.5 * (1 + math.cos(2 * math.pi * done))),
+            edit(warmup_then_cosine, "math.pi", "2 * math.pi"),
         ),
         Mistake(
             "past_the_end",
             "right up to `total`, but beyond it the factor climbs again: it stays at 0",
-            _schedule(clamped=False),
+            edit(warmup_then_cosine, *UNCLAMPED),
         ),
         Mistake(
             "divides_by_zero",
             "without a warm-up (warmup = 0) this divides by zero: divide only where step < warmup",
-            _schedule(guarded=False),
+            edit(warmup_then_cosine, "    if step", "    step / warmup\n    if step"),
         ),
     ),
 )
 
 
 # --- clipping ---------------------------------------------------------------------------------
+
+Arrays = list[np.ndarray]
 
 
 def clip_cases(generator: np.random.Generator) -> list[Case]:
@@ -164,48 +153,20 @@ def clip_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def norm_of_all(gradients: list[np.ndarray]) -> float:
+def norm_of_all(gradients: Arrays) -> float:
     """Return the root of the sum of all entries' squares."""
     return math.sqrt(sum(float((g**2).sum()) for g in gradients))
 
 
-def _clip(
-    norm: Callable[[list[np.ndarray]], float] = norm_of_all,
-    always: bool = False,
-) -> Callable[[list[np.ndarray], float], list[np.ndarray]]:
-    """Return clipping, right unless told otherwise; `norm` is that of all gradients."""
-
-    def clip(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
-        total = norm(gradients)
-        factor = max_norm / total if always or total > max_norm else 1.0
-        return [g * factor for g in gradients]
-
-    return clip
-
-
-def clip_each(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
-    return [_clip()([g], max_norm)[0] for g in gradients]
-
-
-def clip_by_value(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
-    return [np.clip(g, -max_norm, max_norm) for g in gradients]
-
-
-def clip_zero_division(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
+def clip_gradients(gradients: Arrays, max_norm: float) -> Arrays:
+    """Multiply all by one factor, where their norm is above the limit."""
     total = norm_of_all(gradients)
-    return [g * min(1.0, max_norm / total) for g in gradients]
+    factor = max_norm / total if total > max_norm else 1.0
+    return [g * factor for g in gradients]
 
 
-def clip_in_place(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
-    for g, right in zip(gradients, _clip()(gradients, max_norm), strict=True):
-        g[...] = right
-    return gradients
-
-
-def clip_to_unit(gradients: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
-    total = norm_of_all(gradients)
-    return [g / total if total > max_norm else g for g in gradients]
-
+WHERE_ABOVE = " if total > max_norm else 1.0"
+NORM = "norm_of_all(gradients)"
 
 CLIP = Item(
     name="05.clip_gradients",
@@ -215,7 +176,7 @@ CLIP = Item(
     minutes=10,
     points=2,
     cases=clip_cases,
-    reference=_clip(),
+    reference=clip_gradients,
     rtol=1e-5,  # PyTorch adds 1e-6 to the norm
     withheld=("torch.nn.utils.clip_grad_norm_",),
     diagnoses=(
@@ -223,55 +184,51 @@ CLIP = Item(
             "each_alone",
             "each array is clipped by its own norm, which turns the direction: take one norm over "
             "all of them",
-            clip_each,
+            lambda gradients, max_norm: [clip_gradients([g], max_norm)[0] for g in gradients],
         ),
         Mistake(
             "by_value",
             "every entry is cut at max_norm, which turns the direction: multiply all of them by "
             "one factor",
-            clip_by_value,
+            edit(clip_gradients, "g * factor", "np.clip(g, -max_norm, max_norm)"),
         ),
         Mistake(
             "zero_division",
             "when all gradients are zero this divides by their norm, 0: compare the norm first, "
             "then divide",
-            clip_zero_division,
+            edit(clip_gradients, "max_norm / total" + WHERE_ABOVE, "min(1.0, max_norm / total)"),
         ),
         Mistake(
             "always",
             "small gradients are scaled up to max_norm: below it nothing changes",
-            _clip(lambda g: max(norm_of_all(g), 1e-12), always=True),
-        ),
-        Mistake(
-            "always",
-            "small gradients are scaled up to max_norm: below it nothing changes",
-            _clip(always=True),
+            edit(clip_gradients, WHERE_ABOVE, "", NORM, f"max({NORM}, 1e-12)"),
+            edit(clip_gradients, WHERE_ABOVE, ""),
         ),
         Mistake(
             "sum_of_norms",
             "the norms are added: add the squares of all entries, and take one root at the end",
-            _clip(lambda g: sum(norm_of_all([x]) for x in g)),
+            edit(clip_gradients, NORM, "sum(norm_of_all([g]) for g in gradients)"),
         ),
         Mistake(
             "no_root",
             "the sum of squares is used as the norm: take its root",
-            _clip(lambda g: norm_of_all(g) ** 2),
+            edit(clip_gradients, NORM, f"{NORM} ** 2"),
         ),
         Mistake(
             "largest_entry",
             "the largest entry is used as the norm: it is the root of the sum of all squares",
-            _clip(lambda g: float(max(np.abs(x).max() for x in g))),
+            edit(clip_gradients, NORM, "max(np.abs(g).max() for g in gradients)"),
         ),
         Mistake(
             "to_one",
             "clipped to norm 1: the limit is max_norm",
-            clip_to_unit,
+            edit(clip_gradients, "max_norm / total", "1 / total"),
         ),
         Mistake("nothing", "nothing is clipped", lambda gradients, max_norm: gradients),
         Mistake(
             "changed_input",
             "right, but the gradients are changed in place: return new arrays",
-            clip_in_place,
+            edit(clip_gradients, "g * factor", "np.multiply(g, factor, out=g)"),
         ),
     ),
 )
@@ -296,45 +253,21 @@ def accumulation_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-Groups = list[list[int]]
+def accumulated_steps(gradients: Arrays, sizes: list[int], accumulate: int) -> Arrays:
+    """Weight each batch of a step by its share of the step's examples."""
+    steps: Arrays = []
+    for first in range(0, len(gradients), accumulate):
+        group = range(len(gradients))[first : first + accumulate]
+        whole = sum(sizes[i] for i in group)
+        total = np.zeros_like(gradients[0])
+        for i in group:
+            total = total + gradients[i] * (sizes[i] / whole)
+        steps.append(total)
+    return steps
 
 
-def consecutive(count: int, size: int) -> Groups:
-    """Return the numbers from 0 to count - 1 in groups of `size`; the last may be shorter."""
-    return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
-
-
-def _accumulate(
-    groups: Callable[[int, int], Groups] = consecutive,
-    share: Callable[[int, int, int, int], float] = lambda size, whole, number, k: size / whole,
-    cleared: bool = True,
-) -> Callable[[list[np.ndarray], list[int], int], list[np.ndarray]]:
-    """Return accumulation, right unless told otherwise.
-
-    `share` is the weight of a batch: its size, that of its group, the batches in it, and k.
-    """
-
-    def accumulated(
-        gradients: list[np.ndarray], sizes: list[int], accumulate: int
-    ) -> list[np.ndarray]:
-        steps, total = [], np.zeros_like(gradients[0])
-        for group in groups(len(gradients), accumulate):
-            whole = sum(sizes[i] for i in group)
-            if cleared:
-                total = np.zeros_like(gradients[0])
-            for i in group:
-                total = total + gradients[i] * share(sizes[i], whole, len(group), accumulate)
-            steps.append(total)
-        return steps
-
-    return accumulated
-
-
-def first_alone(count: int, size: int) -> Groups:
-    """Step whenever i % size == 0: the first group is batch 0 alone, a rest is lost."""
-    ends = list(range(0, count, size))
-    return [list(range(a + 1, b + 1)) for a, b in zip([-1, *ends], ends, strict=False)]
-
+LAST_DROPPED = ("(0, len(gradients)", "(0, len(gradients) - accumulate + 1")
+DIVIDED_BY_K = ("sizes[i] / whole", "1 / accumulate")
 
 ACCUMULATE = Item(
     name="05.accumulated_steps",
@@ -344,57 +277,55 @@ ACCUMULATE = Item(
     minutes=15,
     points=3,
     cases=accumulation_cases,
-    reference=_accumulate(),
+    reference=accumulated_steps,
     diagnoses=(
         Mistake(
             "last_dropped",
             "the last, shorter group is dropped: its reviews would never be learned from",
-            _accumulate(
-                lambda count, size: [g for g in consecutive(count, size) if len(g) == size]
-            ),
+            edit(accumulated_steps, *LAST_DROPPED),
         ),
         Mistake(
             "first_alone",
             "the first step comes after one batch (i % accumulate == 0 holds for i = 0): count "
             "from 1. And what is left at the end needs a step too",
-            _accumulate(first_alone),
+            edit(
+                accumulated_steps,
+                *("[first : first + accumulate]", "[max(0, first - accumulate + 1) : first + 1]"),
+            ),
         ),
         Mistake(
             "mean_of_means",
             "batches of different size count the same: weight each by its share of the group's "
             "examples",
-            _accumulate(share=lambda size, whole, number, k: 1 / number),
+            edit(accumulated_steps, "sizes[i] / whole", "1 / len(group)"),
         ),
         Mistake(
             "divided_by_k",
             "every batch is divided by `accumulate`: that is wrong where batches differ in size, "
             "and the last group is shorter. Weight each by its share of the group's examples",
-            _accumulate(share=lambda size, whole, number, k: 1 / k),
+            edit(accumulated_steps, *DIVIDED_BY_K),
         ),
         Mistake(
             "divided_by_k_last_dropped",
             "two things. Every batch is divided by `accumulate`, whatever its size: weight it by "
             "its share of the group's examples. And the last, shorter group is dropped",
-            _accumulate(
-                lambda count, size: [g for g in consecutive(count, size) if len(g) == size],
-                share=lambda size, whole, number, k: 1 / k,
-            ),
+            edit(accumulated_steps, *DIVIDED_BY_K, *LAST_DROPPED),
         ),
         Mistake(
             "sum",
             "the gradients are only added: a step over k batches is then k times too large",
-            _accumulate(share=lambda size, whole, number, k: 1.0),
+            edit(accumulated_steps, "sizes[i] / whole", "1.0"),
         ),
         Mistake(
             "sum_of_examples",
             "each batch is weighted by its size, and the sum is never divided by the group's "
             "examples",
-            _accumulate(share=lambda size, whole, number, k: size),
+            edit(accumulated_steps, " / whole", ""),
         ),
         Mistake(
             "not_cleared",
             "the sum goes on into the next group: it starts from zero after every step",
-            _accumulate(cleared=False),
+            edit(accumulated_steps, "np.zeros", "steps[-1] if steps else np.zeros"),
         ),
         Mistake(
             "no_groups",
@@ -426,41 +357,23 @@ def best_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _best(
-    better: Callable[[float, float], bool] = lambda loss, best: loss < best,
-    copied: str = "deep",
-    start: float | None = math.inf,
-) -> type:
-    """Return the class, right unless told otherwise."""
+class Best:
+    """The lowest loss so far, and a copy of its weights."""
 
-    class Best:
-        def __init__(self) -> None:
-            self.loss: Any = start
-            self.weights: Any = None
-
-        def update(self, loss: float, weights: dict[str, np.ndarray]) -> bool:
-            if not (self.loss is None or better(loss, self.loss)):
-                return False
-            self.loss, self.weights = loss, weights
-            if copied == "shallow":
-                self.weights = dict(weights)
-            elif copied == "deep":
-                self.weights = {name: array.copy() for name, array in weights.items()}
-            return True
-
-    return Best
-
-
-class BestSilent:
     def __init__(self) -> None:
-        self.kept = _best()()
+        self.loss = math.inf
+        self.weights: Any = None
 
-    def update(self, loss: float, weights: dict[str, np.ndarray]) -> None:
-        self.kept.update(loss, weights)
+    def update(self, loss: float, weights: dict[str, np.ndarray]) -> bool:
+        """Keep these weights if they are better, and say whether they are."""
+        if not loss < self.loss:
+            return False
+        self.loss = loss
+        self.weights = {name: array.copy() for name, array in weights.items()}
+        return True
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.kept, name)
 
+COPY = "{name: array.copy() for name, array in weights.items()}"
 
 BEST = Item(
     name="05.Best",
@@ -470,57 +383,57 @@ BEST = Item(
     minutes=15,
     points=3,
     cases=best_cases,
-    reference=_best(),
+    reference=Best,
     call=calls.keep,
     diagnoses=(
         Mistake(
             "not_copied",
             "what is kept is the dictionary itself, and training goes on changing it: in the end "
             "the best weights are the last ones. Copy every array",
-            _best(copied=""),
+            edit(Best, COPY, "weights"),
         ),
         Mistake(
             "shallow",
             "the dictionary is copied, the arrays in it are not: training changes them in place. "
             "Copy every array",
-            _best(copied="shallow"),
+            edit(Best, COPY, "dict(weights)"),
         ),
         Mistake(
             "last",
             "every new loss is taken for the best: these are the last weights",
-            _best(lambda loss, best: True),
+            edit(Best, "not loss < self.loss", "False"),
         ),
         Mistake(
             "highest",
             "the highest loss is kept: a loss is better when it is lower",
-            _best(lambda loss, best: loss > best, start=-math.inf),
+            edit(Best, "loss <", "loss >", "math.inf", "-math.inf"),
         ),
         Mistake(
             "nothing_kept",
             "no loss is ever better than the one you start with: start from infinity",
-            _best(start=0.0),
+            edit(Best, "math.inf", "0.0"),
         ),
         Mistake(
             "later_of_equals",
             "of two equal losses the later one is taken: the first is as good, and was cheaper",
-            _best(lambda loss, best: loss <= best),
+            edit(Best, "loss <", "loss <="),
         ),
         Mistake(
             "nan_taken",
             "a loss of nan is taken for the best: no comparison with nan is ever true, so "
             "`not loss >= best` is not `loss < best`",
-            _best(lambda loss, best: not loss >= best),
+            edit(Best, "not loss <", "loss >="),
         ),
         Mistake(
             "nan_first",
             "a nan that comes first is never replaced, since no number is smaller than nan: "
             "start from infinity, not from the first loss",
-            _best(start=None),
+            edit(Best, "math.inf", "None", "not loss", "self.loss is not None and not loss"),
         ),
         Mistake(
             "silent",
             "right, but `update` must also return whether these weights are the best so far",
-            BestSilent,
+            edit(Best, "return True", "return None", "return False", "return None"),
         ),
     ),
 )
@@ -558,44 +471,25 @@ def fine_tune_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _fine_tune(
-    piles_up: bool = False,
-    noisy: bool = False,
-    batch_means: bool = False,
-    stays_quiet: bool = False,
-    once: bool = False,
-) -> Any:
-    """Return the loop with some of its three bugs, and two that a repair may add."""
-    if (noisy and stays_quiet) or (piles_up and once):
-        return None
+def fine_tune(model: Any, train: Any, validation: Any, lr: float, epochs: int) -> list[float]:
+    """Return the mean validation loss after each epoch."""
+    import torch
+    from torch.nn.functional import cross_entropy
 
-    def fine_tune(model: Any, train: Any, validation: Any, lr: float, epochs: int) -> list[float]:
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-        losses = []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    losses = []
+    for _ in range(epochs):
         model.train()
-        for _ in range(epochs):
-            if not stays_quiet:
-                model.train()
-            if once:
-                optimizer.zero_grad()
-            for features, labels in train:
-                if not piles_up and not once:
-                    optimizer.zero_grad()
-                loss = cross_entropy(model(features), labels)
-                loss.backward()
-                optimizer.step()
-            if not noisy:
-                model.eval()
-            with torch.no_grad():
-                each = [cross_entropy(model(x), y).item() for x, y in validation]
-            sizes = [1 if batch_means else len(y) for _, y in validation]
-            losses.append(sum(a * n for a, n in zip(each, sizes, strict=True)) / sum(sizes))
-        return losses
-
-    return fine_tune
+        for features, labels in train:
+            optimizer.zero_grad()
+            cross_entropy(model(features), labels).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            each = [cross_entropy(model(x), y).item() for x, y in validation]
+        sizes = [len(y) for _, y in validation]
+        losses.append(float(np.average(each, weights=sizes)))
+    return losses
 
 
 FINE_TUNE = Item(
@@ -606,25 +500,43 @@ FINE_TUNE = Item(
     minutes=20,
     points=4,
     cases=fine_tune_cases,
-    reference=_fine_tune(),
+    reference=fine_tune,
     call=calls.fine_tune,
     rtol=1e-4,
     atol=1e-5,
     withheld=("course_utils.training.fit",),
-    diagnoses=flagged(
-        _fine_tune,
+    diagnoses=remaining(
+        fine_tune,
         {
-            "piles_up": "gradients pile up from batch to batch: clear them before each backward()",
-            "noisy": "dropout is on while the model is judged: model.eval() before validation, "
-            "and model.train() again after it",
-            "batch_means": "the validation loss is a mean of batch means, in which the review in "
-            "a batch of one counts six times: weight each batch by its number of examples",
-            "stays_quiet": "dropout is off from the second epoch on: after model.eval() the next "
-            "epoch must begin with model.train()",
-            "once": "gradients are cleared once in an epoch and pile up within it: clear them "
-            "for every batch",
+            "piles_up": (
+                "gradients pile up from batch to batch: clear them before each backward()",
+                *("            optimizer.zero_grad()\n", ""),
+            ),
+            "noisy": (
+                "dropout is on while the model is judged: model.eval() before validation, "
+                "and model.train() again after it",
+                *("        model.eval()\n", ""),
+            ),
+            "batch_means": (
+                "the validation loss is a mean of batch means, in which the review in "
+                "a batch of one counts six times: weight each batch by its number of examples",
+                *("len(y)", "1"),
+            ),
+            "stays_quiet": (
+                "dropout is off from the second epoch on: after model.eval() the next "
+                "epoch must begin with model.train()",
+                *("        model.train()\n", ""),
+                *("    losses = []", "    losses = []\n    model.train()"),
+            ),
+            "once": (
+                "gradients are cleared once in an epoch and pile up within it: clear them "
+                "for every batch",
+                *("            optimizer.zero_grad()\n", ""),
+                *("        for features", "        optimizer.zero_grad()\n        for features"),
+            ),
         },
         given=("piles_up", "noisy", "batch_means"),
+        never=(("noisy", "stays_quiet"), ("piles_up", "once")),
     ),
 )
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from answer_book.edits import edit
 from course_utils.grading.calls import lesson_08 as calls
 from course_utils.grading.checks import Case
 from course_utils.grading.items import Item, Mistake
@@ -32,36 +33,22 @@ def stop_cases(generator: np.random.Generator) -> list[Case]:
     return [Case(f"{name}, patience {n}", {"losses": v, "patience": n}) for name, v, n in losses]
 
 
-def _stopping(
-    off_by_one: bool = False,
-    never_resets: bool = False,
-    last_look: bool = False,
-    ties: bool = False,
-    keeps_last: bool = False,
-) -> Callable[[list[float], int], tuple[int, int]]:
-    """Return the rule with one of its typical mistakes."""
-
-    def early_stopping(losses: list[float], patience: int) -> tuple[int, int]:
-        best, waited = 0, 0
-        for look in range(1, len(losses)):
-            against = losses[look - 1] if last_look else losses[best]
-            gain = losses[look] <= against if ties else losses[look] < against
-            if losses[look] < losses[best] or (ties and gain):
-                best = look
-            if gain:
-                waited = waited if never_resets else 0
-            else:
-                waited += 1
-            if waited >= patience + off_by_one:
-                return look + 1, look if keeps_last else best
-        return len(losses), len(losses) - 1 if keeps_last else best
-
-    return early_stopping
+def early_stopping(losses: list[float], patience: int) -> tuple[int, int]:
+    """Return how many looks were taken, and which one was the best."""
+    best, waited = 0, 0
+    for look in range(1, len(losses)):
+        if losses[look] < losses[best]:
+            best, waited = look, 0
+        else:
+            waited += 1
+        if waited >= patience:
+            return look + 1, best
+    return len(losses), best
 
 
-def stop_counted_from_one(losses: list[float], patience: int) -> tuple[int, int]:
-    looks, best = _stopping()(losses, patience)
-    return looks, best + 1
+LAST_LOOK = """best = look
+        if losses[look] < losses[look - 1]:
+            waited = 0"""
 
 
 STOP = Item(
@@ -72,40 +59,44 @@ STOP = Item(
     minutes=15,
     points=3,
     cases=stop_cases,
-    reference=_stopping(),
+    reference=early_stopping,
     withheld=("course_utils.regularization.EarlyStopping",),
     diagnoses=(
         Mistake(
             "off_by_one",
             "one look too many: with patience 2, the second look in a row without a new best is "
             "the last one",
-            _stopping(off_by_one=True),
+            edit(early_stopping, ">=", ">"),
         ),
         Mistake(
             "never_resets",
             "looks without a gain are counted over the whole run: a new best starts the count anew",
-            _stopping(never_resets=True),
+            edit(early_stopping, "best, waited = look, 0", "best = look"),
         ),
         Mistake(
             "last_look",
             "a look is compared with the one before it: compare with the best so far. A loss that "
             "has jumped up and creeps down again has not improved",
-            _stopping(last_look=True),
+            edit(early_stopping, "best, waited = look, 0", LAST_LOOK),
         ),
         Mistake(
             "ties",
             "an equal loss is taken for a gain: it must be lower",
-            _stopping(ties=True),
+            edit(early_stopping, "losses[look] <", "losses[look] <="),
         ),
         Mistake(
             "keeps_last",
             "the last look is kept: its weights are those that made you stop. Keep the best one",
-            _stopping(keeps_last=True),
+            edit(
+                early_stopping,
+                *("look + 1, best", "look + 1, look"),
+                *("len(losses), best", "len(losses), len(losses) - 1"),
+            ),
         ),
         Mistake(
             "counted_from_one",
             "`best` is an index: the first look is 0",
-            stop_counted_from_one,
+            edit(early_stopping, "1, best", "1, best + 1", "(losses), best", "(losses), best + 1"),
         ),
     ),
 )
@@ -129,28 +120,11 @@ def dropout_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _dropout(
-    scale: Callable[[float], float] = lambda p: 1 / (1 - p),
-    eval_scale: Callable[[float], float] = lambda p: 1.0,
-    swapped: bool = False,
-    always: bool = False,
-    rows: bool = False,
-    in_place: bool = False,
-) -> Callable[..., np.ndarray]:
-    """Return dropout with one of its typical mistakes."""
-
-    def dropout(x: np.ndarray, uniform: np.ndarray, p: float, training: bool) -> np.ndarray:
-        if not training and not always:
-            return x * eval_scale(p)
-        keep = uniform < p if swapped else uniform >= p
-        if rows:
-            keep = keep[:, :1]
-        if in_place:
-            x *= keep * scale(p)
-            return x
-        return x * keep * scale(p)
-
-    return dropout
+def dropout(x: np.ndarray, uniform: np.ndarray, p: float, training: bool) -> np.ndarray:
+    """Drop numbers while training, and scale up those that are kept."""
+    if not training:
+        return x
+    return x * (uniform >= p) / (1 - p)
 
 
 DROPOUT = Item(
@@ -161,51 +135,51 @@ DROPOUT = Item(
     minutes=10,
     points=2,
     cases=dropout_cases,
-    reference=_dropout(),
+    reference=dropout,
     withheld=("torch.nn.functional.dropout",),
     diagnoses=(
         Mistake(
             "not_scaled",
             "the survivors are not scaled up: with p = 0.5 the next layer would get half of what "
             "it gets in evaluation. Divide by 1 - p",
-            _dropout(scale=lambda p: 1.0),
+            edit(dropout, " / (1 - p)", ""),
         ),
         Mistake(
             "scaled_down",
             "the survivors are multiplied by 1 - p: to keep the mean they must be divided by it",
-            _dropout(scale=lambda p: 1 - p),
+            edit(dropout, "/ (1 - p)", "* (1 - p)"),
         ),
         Mistake(
             "scaled_later",
             "this is the first paper's dropout, which scales in evaluation. Inverted dropout "
             "scales while training, so that evaluation needs no code at all",
-            _dropout(scale=lambda p: 1.0, eval_scale=lambda p: 1 - p),
+            edit(dropout, " / (1 - p)", "", "return x\n", "return x * (1 - p)\n"),
         ),
         Mistake(
             "by_p",
             "the survivors are divided by p, the probability of being dropped: divide by that of "
             "being kept",
-            _dropout(scale=lambda p: 1 / p if p else 1.0),
+            edit(dropout, "(1 - p)", "(p or 1.0)"),
         ),
         Mistake(
             "swapped",
             "kept and dropped are exchanged: p is the probability of being dropped",
-            _dropout(swapped=True),
+            edit(dropout, ">=", "<"),
         ),
         Mistake(
             "always_on",
             "numbers are dropped in evaluation too: a trained model must not roll dice",
-            _dropout(always=True),
+            edit(dropout, "not training", "False"),
         ),
         Mistake(
             "whole_rows",
             "whole rows share one draw: every number has its own",
-            _dropout(rows=True),
+            edit(dropout, "(uniform >= p)", "(uniform >= p)[:, :1]"),
         ),
         Mistake(
             "in_place",
             "the input itself is changed: whoever passed it in still needs it",
-            _dropout(in_place=True),
+            edit(dropout, "return x *", "x *=", "/ (1 - p)", "/ (1 - p)\n    return x"),
         ),
     ),
 )
@@ -233,37 +207,25 @@ def adamw_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _adamw(
-    l2: bool = False,
-    without_lr: bool = False,
-    no_correction: bool = False,
-    upward: bool = False,
-    forgets: bool = False,
-    grows: bool = False,
-    counted_from_zero: bool = False,
-) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return one step of AdamW with one of its typical mistakes."""
+def adamw_step(
+    w: np.ndarray,
+    gradient: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    t: int,
+    lr: float,
+    decay: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the weights and both running means after a step."""
+    m = BETA1 * m + (1 - BETA1) * gradient
+    v = BETA2 * v + (1 - BETA2) * gradient**2
+    m_hat = m / (1 - BETA1**t)
+    v_hat = v / (1 - BETA2**t)
+    shrunk = w * (1 - lr * decay)
+    return shrunk - lr * m_hat / (np.sqrt(v_hat) + EPSILON), m, v
 
-    def adamw_step(
-        w: np.ndarray,
-        gradient: np.ndarray,
-        m: np.ndarray,
-        v: np.ndarray,
-        t: int,
-        lr: float,
-        decay: float,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        g = gradient + decay * w if l2 else gradient
-        m = BETA1 * m + (1 - BETA1) * g
-        v = BETA2 * v + (1 - BETA2) * g**2
-        power = t + 1 if counted_from_zero else t
-        m_hat = m if no_correction else m / (1 - BETA1**power)
-        v_hat = v if no_correction else v / (1 - BETA2**power)
-        shrink = 0.0 if l2 or forgets else decay if without_lr else lr * decay
-        move = lr * m_hat / (np.sqrt(v_hat) + EPSILON)
-        return w * (1 + shrink if grows else 1 - shrink) - (-move if upward else move), m, v
 
-    return adamw_step
+NO_DECAY = (" * (1 - lr * decay)", "")
 
 
 DECAY = Item(
@@ -274,34 +236,40 @@ DECAY = Item(
     minutes=20,
     points=3,
     cases=adamw_cases,
-    reference=_adamw(),
+    reference=adamw_step,
     withheld=("torch.optim.AdamW",),
     diagnoses=(
         Mistake(
             "l2",
             "this is L2: decay x w was added to the gradient, and Adam divides it away with the "
             "rest. Take it out of the gradient and shrink w itself",
-            _adamw(l2=True),
+            edit(adamw_step, *NO_DECAY, "    m =", "    gradient = gradient + decay * w\n    m ="),
         ),
         Mistake(
             "without_lr",
             "the weights shrink by the whole decay at every step: the share is lr x decay",
-            _adamw(without_lr=True),
+            edit(adamw_step, "lr * decay", "decay"),
         ),
         Mistake(
             "no_correction",
             "m and v start at zero and are too small in the first steps: divide them by 1 - beta^t "
             "(bias correction) before you use them",
-            _adamw(no_correction=True),
+            edit(adamw_step, " / (1 - BETA1**t)", "", " / (1 - BETA2**t)", ""),
         ),
         Mistake(
             "counted_from_zero",
             "the bias correction uses t + 1: here the first step is t = 1 already",
-            _adamw(counted_from_zero=True),
+            edit(adamw_step, "BETA1**t", "BETA1 ** (t + 1)", "BETA2**t", "BETA2 ** (t + 1)"),
         ),
-        Mistake("upward", "the step goes uphill: subtract it", _adamw(upward=True)),
-        Mistake("forgets", "the weights do not decay at all", _adamw(forgets=True)),
-        Mistake("grows", "the weights grow where they should shrink", _adamw(grows=True)),
+        Mistake(
+            "upward", "the step goes uphill: subtract it", edit(adamw_step, "shrunk -", "shrunk +")
+        ),
+        Mistake("forgets", "the weights do not decay at all", edit(adamw_step, *NO_DECAY)),
+        Mistake(
+            "grows",
+            "the weights grow where they should shrink",
+            edit(adamw_step, "1 - lr", "1 + lr"),
+        ),
     ),
 )
 
@@ -325,41 +293,17 @@ def fgm_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _fgm(
-    stays: bool = False,
-    clears: bool = False,
-    not_normed: bool = False,
-    downhill: bool = False,
-    signs: bool = False,
-    per_row: bool = False,
-    divides_by_zero: bool = False,
-) -> Callable[[Any, Callable[[], Any], float], None]:
-    """Return the two passes with one of their typical mistakes."""
+def adversarial_gradient(table: Any, loss_of: Callable[[], Any], epsilon: float) -> None:
+    """Leave the gradients of both passes in the table's, and the table as it was."""
+    import torch
 
-    def adversarial_gradient(table: Any, loss_of: Callable[[], Any], epsilon: float) -> None:
-        import torch
-
-        loss_of().backward()
-        g = table.grad.clone()
-        saved = table.detach().clone()
-        norm = g.norm(dim=1, keepdim=True) if per_row else g.norm()
-        if not divides_by_zero:
-            norm = norm.clamp(min=1e-30)
-        noise = g.sign() if signs else g if not_normed else g / norm
-        with torch.no_grad():
-            table += -epsilon * noise if downhill else epsilon * noise
-        if clears:
-            table.grad = None
-        loss_of().backward()
-        if not stays:
-            with torch.no_grad():
-                table.copy_(saved)
-
-    return adversarial_gradient
-
-
-def fgm_clean_only(table: Any, loss_of: Callable[[], Any], epsilon: float) -> None:
     loss_of().backward()
+    saved = table.detach().clone()
+    with torch.no_grad():
+        table += epsilon * table.grad / table.grad.norm().clamp(min=1e-30)
+    loss_of().backward()
+    with torch.no_grad():
+        table.copy_(saved)
 
 
 FGM = Item(
@@ -370,7 +314,7 @@ FGM = Item(
     minutes=20,
     points=3,
     cases=fgm_cases,
-    reference=_fgm(),
+    reference=adversarial_gradient,
     call=calls.two_passes,
     may_change=("table",),  # there and back again: by rounding
     rtol=1e-4,
@@ -384,44 +328,44 @@ FGM = Item(
             "not_restored",
             "the noise stays in the table: after every step a little more of it, for good. Put the "
             "saved table back",
-            _fgm(stays=True),
+            edit(adversarial_gradient, "table.copy_(saved)", "pass"),
         ),
         Mistake(
             "cleared",
             "only the second gradient is left: do not clear the first, the two add up",
-            _fgm(clears=True),
+            edit(adversarial_gradient, "min=1e-30)", "min=1e-30)\n    table.grad = None"),
         ),
         Mistake(
             "not_normed",
             "the noise has the gradient's length times epsilon: divide by the gradient's norm, so "
             "that its length is epsilon",
-            _fgm(not_normed=True),
+            edit(adversarial_gradient, " / table.grad.norm().clamp(min=1e-30)", ""),
         ),
         Mistake(
             "downhill",
             "the noise makes the task easier: add it, do not subtract it",
-            _fgm(downhill=True),
+            edit(adversarial_gradient, "+=", "-="),
         ),
         Mistake(
             "signs",
             "this moves every entry by epsilon (the fast gradient sign method): here the noise as "
             "a whole has length epsilon",
-            _fgm(signs=True),
+            edit(adversarial_gradient, " / table.grad.norm().clamp(min=1e-30)", ".sign()"),
         ),
         Mistake(
             "per_row",
             "every row is moved by epsilon: the norm is taken over the whole table",
-            _fgm(per_row=True),
+            edit(adversarial_gradient, "norm()", "norm(dim=1, keepdim=True)"),
         ),
         Mistake(
             "zero_norm",
             "right, except where the gradient is zero: zero divided by zero is nan, and it stays",
-            _fgm(divides_by_zero=True),
+            edit(adversarial_gradient, ".clamp(min=1e-30)", ""),
         ),
         Mistake(
             "clean_only",
             "only the first gradient is there: the second pass, on the changed table, is missing",
-            fgm_clean_only,
+            lambda table, loss_of, epsilon: loss_of().backward(),
         ),
     ),
 )
@@ -444,60 +388,63 @@ def keep_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _keep(
-    rolls: bool = False, alias: bool = False, flatters: bool = False, sleeps: bool = False
-) -> Any:
-    """Return the loop with some of its three bugs, or one that a repair may add."""
+def train_and_keep(
+    features: Any, labels: Any, fresh_features: Any, fresh_labels: Any, lr: float, epochs: int
+) -> tuple[Any, list[float]]:
+    """Return the weights of the best epoch, and the loss on fresh rows after each epoch."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits as loss_of
 
-    def train_and_keep(
-        features: Any, labels: Any, fresh_features: Any, fresh_labels: Any, lr: float, epochs: int
-    ) -> tuple[Any, list[float]]:
-        import torch
-        from torch.nn.functional import binary_cross_entropy_with_logits as loss_of
-
-        layers = torch.nn.Dropout(0.3), torch.nn.Linear(features.shape[1], 1)
-        model: Any = torch.nn.Sequential(*layers)
-        torch.nn.init.zeros_(model[1].weight)
-        torch.nn.init.zeros_(model[1].bias)
-        optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-        fresh: list[float] = []
-        lowest, best = float("inf"), model[1].weight
+    layers = torch.nn.Dropout(0.3), torch.nn.Linear(features.shape[1], 1)
+    model: Any = torch.nn.Sequential(*layers)
+    torch.nn.init.zeros_(model[1].weight)
+    torch.nn.init.zeros_(model[1].bias)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    fresh: list[float] = []
+    lowest, best = float("inf"), model[1].weight
+    for _ in range(epochs):
         model.train()
-        for _ in range(epochs):
-            if not sleeps:
-                model.train()
-            optimizer.zero_grad()
-            loss = loss_of(model(features)[:, 0], labels)
-            loss.backward()
-            optimizer.step()
-            if not rolls:
-                model.eval()
-            with torch.no_grad():
-                fresh.append(loss_of(model(fresh_features)[:, 0], fresh_labels).item())
-            watched = loss.item() if flatters else fresh[-1]
-            if watched < lowest:
-                lowest, best = watched, model[1].weight if alias else model[1].weight.clone()
-        return best.detach()[0], fresh
-
-    return train_and_keep
+        optimizer.zero_grad()
+        loss = loss_of(model(features)[:, 0], labels)
+        loss.backward()
+        optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            fresh.append(loss_of(model(fresh_features)[:, 0], fresh_labels).item())
+        watched = fresh[-1]
+        if watched < lowest:
+            lowest, best = watched, model[1].weight.clone()
+    return best.detach()[0], fresh
 
 
 LEFT = {
-    "rolls": "dropout is still on while the fresh rows are judged: evaluation needs model.eval()",
-    "alias": "the kept weights are not a copy: they go on changing with every step, and at the end "
-    "they are the last ones, whichever loss chose them",
-    "flatters": "the epoch is chosen by the training loss, which overfitting makes fall for ever: "
-    "choose by the loss on the fresh rows",
-    "sleeps": "model.eval() is never undone: from the second epoch on, training goes on without "
-    "dropout",
+    "rolls": (
+        "dropout is still on while the fresh rows are judged: evaluation needs model.eval()",
+        *("        model.eval()\n", ""),
+    ),
+    "alias": (
+        "the kept weights are not a copy: they go on changing with every step, and at the end "
+        "they are the last ones, whichever loss chose them",
+        *(".clone()", ""),
+    ),
+    "flatters": (
+        "the epoch is chosen by the training loss, which overfitting makes fall for ever: "
+        "choose by the loss on the fresh rows",
+        *("watched = fresh[-1]", "watched = loss.item()"),
+    ),
+    "sleeps": (
+        "model.eval() is never undone: from the second epoch on, training goes on without dropout",
+        *("        model.train()\n", ""),
+    ),
 }
 
 
 def keep_left(*names: str) -> Mistake:
     """Return the diagnosis of a set of bugs that is left."""
-    message = ". Then: ".join(LEFT[name] for name in names)
+    message = ". Then: ".join(LEFT[name][0] for name in names)
     message = message if len(names) == 1 else f"more than one bug is left. First: {message}"
-    return Mistake("_and_".join(names), message, _keep(**dict.fromkeys(names, True)))
+    texts = [text for name in names for text in LEFT[name][1:]]
+    return Mistake("_and_".join(names), message, edit(train_and_keep, *texts))
 
 
 KEEP = Item(
@@ -508,7 +455,7 @@ KEEP = Item(
     minutes=20,
     points=4,
     cases=keep_cases,
-    reference=_keep(),
+    reference=train_and_keep,
     call=calls.train_and_keep,
     rtol=1e-4,
     atol=1e-5,
@@ -518,9 +465,9 @@ KEEP = Item(
         keep_left("rolls", "flatters"),
         Mistake(
             "sleeps_and_last",
-            f"more than one bug is left. First: {LEFT['sleeps']}. Then: the weights returned are "
-            "the last ones; either they are not a copy, or the training loss has chosen them",
-            _keep(sleeps=True, alias=True),
+            f"more than one bug is left. First: {LEFT['sleeps'][0]}. Then: the weights returned "
+            "are the last ones; either they are not a copy, or the training loss has chosen them",
+            edit(train_and_keep, *LEFT["sleeps"][1:], *LEFT["alias"][1:]),
         ),
         keep_left("rolls"),
         keep_left("alias"),
