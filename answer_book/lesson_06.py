@@ -1,12 +1,11 @@
 """Items of lesson 06: averages of F1, AUC with ties, calibration, McNemar; a flattering report."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from answer_book.bugs import flagged
+from answer_book.bugs import remaining
+from answer_book.edits import edit
 from course_utils.grading.checks import Case
 from course_utils.grading.items import Item, Mistake
 
@@ -16,80 +15,39 @@ from course_utils.grading.items import Item, Mistake
 def f1_cases(generator: np.random.Generator) -> list[Case]:
     """Classes of unequal size; one that is never answered, one that does not occur at all."""
     shares = np.array([0.6, 0.3, 0.1])
-    cases = []
+    tables = []
     for rows in (30, 51):
         truth = generator.choice(3, rows, p=shares)
         answer = np.where(generator.random(rows) < 0.6, truth, generator.integers(0, 3, rows))
-        cases.append(_f1_case(f"{rows} reviews of 3 classes", truth, answer, 3))
+        tables.append((f"{rows} reviews of 3 classes", truth, answer, 3))
     truth = generator.choice(3, 40, p=shares)
     truth[:2] = 1
     answer = np.where(generator.random(40) < 0.5, truth, 0)
     never = np.where(answer == 2, 0, answer)
-    cases.append(_f1_case("a class that is never answered", truth, never, 3))
-    cases.append(_f1_case("a fourth class that neither occurs nor is answered", truth, answer, 4))
-    return cases
-
-
-def _f1_case(name: str, truth: np.ndarray, answer: np.ndarray, C: int) -> Case:
-    return Case(name, {"truth": truth, "answer": answer, "num_classes": C})
-
-
-def _counts(truth: np.ndarray, answer: np.ndarray, C: int) -> tuple[np.ndarray, ...]:
-    """Return right answers, true rows and answered rows of each class, each of shape (C,)."""
-    both = np.bincount(truth[truth == answer], minlength=C)
-    return both, np.bincount(truth, minlength=C), np.bincount(answer, minlength=C)
-
-
-def _each(truth: np.ndarray, answer: np.ndarray, C: int) -> np.ndarray:
-    both, true, said = _counts(truth, answer, C)
-    return 2 * both / np.maximum(true + said, 1)
+    tables.append(("a class that is never answered", truth, never, 3))
+    tables.append(("a fourth class that neither occurs nor is answered", truth, answer, 4))
+    return [
+        Case(name, {"truth": truth, "answer": answer, "num_classes": C})
+        for name, truth, answer, C in tables
+    ]
 
 
 def f1_averages(truth: np.ndarray, answer: np.ndarray, num_classes: int) -> dict[str, float]:
     """Return the macro, weighted and micro average."""
-    f1, rows = _each(truth, answer, num_classes), np.bincount(truth, minlength=num_classes)
+    both, true, said = (
+        np.bincount(rows, minlength=num_classes) for rows in (truth[truth == answer], truth, answer)
+    )
+    f1 = 2 * both / np.maximum(true + said, 1)  # (C,)
     return {
         "macro": float(f1.mean()),
-        "weighted": float((f1 * rows).sum() / rows.sum()),
+        "weighted": float((f1 * true).sum() / true.sum()),
         "micro": float((truth == answer).mean()),
     }
 
 
-def f1_with(**changed: Callable[[np.ndarray, np.ndarray, int], float]) -> Any:
-    """Return f1_averages with some of its numbers computed in another way."""
-
-    def variant(truth: np.ndarray, answer: np.ndarray, num_classes: int) -> dict[str, float]:
-        found = f1_averages(truth, answer, num_classes)
-        return found | {k: float(f(truth, answer, num_classes)) for k, f in changed.items()}
-
-    return variant
-
-
-def _present_only(truth: np.ndarray, answer: np.ndarray, C: int) -> float:
-    both, true, said = _counts(truth, answer, C)
-    there = true + said > 0
-    return float((2 * both[there] / (true + said)[there]).mean())
-
-
-def _nan(truth: np.ndarray, answer: np.ndarray, C: int) -> float:
-    both, true, said = _counts(truth, answer, C)
-    return math.nan if (true + said == 0).any() else float((2 * both / (true + said)).mean())
-
-
-def _by_answers(truth: np.ndarray, answer: np.ndarray, C: int) -> float:
-    return float(np.average(_each(truth, answer, C), weights=np.bincount(answer, minlength=C)))
-
-
-def _of_means(truth: np.ndarray, answer: np.ndarray, C: int) -> float:
-    both, true, said = _counts(truth, answer, C)
-    p, r = (both / np.maximum(said, 1)).mean(), (both / np.maximum(true, 1)).mean()
-    return float(2 * p * r / max(p + r, 1e-12))
-
-
-def f1_swapped(truth: np.ndarray, answer: np.ndarray, num_classes: int) -> dict[str, float]:
-    found = f1_averages(truth, answer, num_classes)
-    return found | {"macro": found["weighted"], "weighted": found["macro"]}
-
+# The F1 of mean precision and mean recall.
+OF_MEANS = """    p, r = (both / np.maximum(said, 1)).mean(), (both / np.maximum(true, 1)).mean()
+    return"""
 
 F1 = Item(
     name="06.f1_averages",
@@ -111,42 +69,42 @@ F1 = Item(
             "swapped",
             "macro and weighted are the wrong way round: macro counts every class the same, "
             "weighted every review",
-            f1_swapped,
+            edit(f1_averages, '"macro"', '"weighted"', '"weighted"', '"macro"'),
         ),
         Mistake(
             "nan",
             "a class that neither occurs nor is answered gives 0/0: its F1 counts as 0 here",
-            f1_with(macro=_nan, weighted=_nan),
+            edit(f1_averages, "np.maximum(true + said, 1)", "(true + said)"),
         ),
         Mistake(
             "nan_macro",
             "a class that neither occurs nor is answered makes the macro average 0/0: its F1 "
             "counts as 0 here",
-            f1_with(macro=_nan),
+            edit(f1_averages, "f1.mean()", "(2 * both / (true + said)).mean()"),
         ),
         Mistake(
             "absent_left_out",
             "the macro average leaves out a class that does not occur: num_classes says how many "
             "there are, and such a class counts as 0",
-            f1_with(macro=_present_only),
+            edit(f1_averages, "f1.mean()", "f1[true + said > 0].mean()"),
         ),
         Mistake(
             "weighted_by_answers",
             "the weighted average is weighted by how often a class was answered: the weights are "
             "how often it is true",
-            f1_with(weighted=_by_answers),
+            edit(f1_averages, "(f1 * true).sum() / true", "(f1 * said).sum() / said"),
         ),
         Mistake(
             "f1_of_means",
             "the macro average is the F1 of mean precision and mean recall: take the F1 of each "
             "class first, then their mean",
-            f1_with(macro=_of_means),
+            edit(f1_averages, "    return", OF_MEANS, "f1.mean()", "2 * p * r / (p + r)"),
         ),
         Mistake(
             "micro_is_macro",
             "micro is computed like macro: it pools the counts of all classes first, and comes out "
             "as the share of right answers",
-            f1_with(micro=lambda truth, answer, C: _each(truth, answer, C).mean()),
+            edit(f1_averages, "(truth == answer)", "f1"),
         ),
     ),
 )
@@ -168,45 +126,13 @@ def auc_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _differences(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return np.subtract.outer(scores[labels == 1], scores[labels == 0])
-
-
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the share of pairs in the right order, a tie counting one half."""
-    d = _differences(labels, scores)
+    d = np.subtract.outer(scores[labels == 1], scores[labels == 0])
     return float((d > 0).mean() + (d == 0).mean() / 2)
 
 
-def auc_ties_lost(labels: np.ndarray, scores: np.ndarray) -> float:
-    return float((_differences(labels, scores) > 0).mean())
-
-
-def auc_ties_won(labels: np.ndarray, scores: np.ndarray) -> float:
-    return float((_differences(labels, scores) >= 0).mean())
-
-
-def auc_ties_left_out(labels: np.ndarray, scores: np.ndarray) -> float:
-    d = _differences(labels, scores)
-    return float((d > 0).sum() / (d != 0).sum())
-
-
-def auc_reversed(labels: np.ndarray, scores: np.ndarray) -> float:
-    return 1 - auc(labels, scores)
-
-
-def auc_of_answers(labels: np.ndarray, scores: np.ndarray) -> float:
-    return auc(labels, (scores >= 0.5).astype(float))
-
-
-def auc_all_pairs(labels: np.ndarray, scores: np.ndarray) -> float:
-    d = _differences(labels, scores)
-    return float(((d > 0).sum() + (d == 0).sum() / 2) / len(labels) ** 2)
-
-
-def auc_count(labels: np.ndarray, scores: np.ndarray) -> float:
-    return auc(labels, scores) * _differences(labels, scores).size
-
+SHARE = "(d > 0).mean() + (d == 0).mean() / 2"
 
 AUC = Item(
     name="06.auc",
@@ -226,36 +152,40 @@ AUC = Item(
         Mistake(
             "ties_lost",
             "a pair with equal scores counts as wrong: it is worth one half",
-            auc_ties_lost,
+            edit(auc, SHARE, "(d > 0).mean()"),
         ),
         Mistake(
             "ties_won",
             "a pair with equal scores counts as right: it is worth one half, or a model that "
             "says the same of everything would be perfect",
-            auc_ties_won,
+            edit(auc, SHARE, "(d >= 0).mean()"),
         ),
         Mistake(
             "ties_left_out",
             "pairs with equal scores are left out: they stay in the total and count one half",
-            auc_ties_left_out,
+            edit(auc, SHARE, "(d > 0).sum() / (d != 0).sum()"),
         ),
         Mistake(
             "reversed",
             "the pairs are counted the wrong way round: right is the positive review above the "
             "negative one",
-            auc_reversed,
+            edit(auc, "d > 0", "d < 0"),
         ),
         Mistake(
             "hard_answers",
             "the scores were cut into 0 and 1 first: the order within each half is lost",
-            auc_of_answers,
+            edit(auc, "    d =", "    scores = np.where(scores >= 0.5, 1.0, 0.0)\n    d ="),
         ),
         Mistake(
             "all_pairs",
             "divided by all pairs of reviews: only pairs of a positive and a negative one count",
-            auc_all_pairs,
+            edit(auc, SHARE, f"({SHARE}) * d.size / len(labels) ** 2"),
         ),
-        Mistake("count", "this is the number of pairs: a share of them is asked for", auc_count),
+        Mistake(
+            "count",
+            "this is the number of pairs: a share of them is asked for",
+            edit(auc, SHARE, f"({SHARE}) * d.size"),
+        ),
     ),
 )
 
@@ -278,59 +208,16 @@ def ece_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _ece(
-    said: np.ndarray,
-    was: np.ndarray,
-    bins: int,
-    *,
-    place: np.ndarray | None = None,
-    gap: Callable[[np.ndarray, np.ndarray, int], float] = lambda s, w, k: abs(s.mean() - w.mean()),
-    combine: Callable[[np.ndarray, np.ndarray], float] = lambda g, n: np.average(g, weights=n),
-) -> float:
-    if place is None:
-        place = np.minimum((said * bins).astype(int), bins - 1)
-    filled = [k for k in range(bins) if (place == k).any()]
-    gaps = np.array([gap(said[place == k], was[place == k], k) for k in filled])
-    return float(combine(gaps, np.array([(place == k).sum() for k in filled])))
-
-
 def calibration_error(said: np.ndarray, was: np.ndarray, bins: int) -> float:
     """Return the mean gap of the bins, weighted by their rows."""
-    return _ece(said, was, bins)
-
-
-def ece_unweighted(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return _ece(said, was, bins, combine=lambda gaps, rows: gaps.mean())
-
-
-def ece_all_bins(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return _ece(said, was, bins, combine=lambda gaps, rows: gaps.sum() / bins)
-
-
-def ece_signed(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return _ece(said, was, bins, gap=lambda s, w, k: s.mean() - w.mean())
-
-
-def ece_centres(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return _ece(said, was, bins, gap=lambda s, w, k: abs((k + 0.5) / bins - w.mean()))
-
-
-def ece_worst(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return _ece(said, was, bins, combine=lambda gaps, rows: gaps.max())
-
-
-def ece_each_row(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    return float(np.abs(said - was).mean())
-
-
-def ece_ones_lost(said: np.ndarray, was: np.ndarray, bins: int) -> float:
-    place = (said * bins).astype(int)  # a 1 lands in bin number `bins`, which is not there
-    return _ece(said, was, bins, place=place) * float((place < bins).mean())
-
-
-def ece_empty_is_nan(said: np.ndarray, was: np.ndarray, bins: int) -> float:
     place = np.minimum((said * bins).astype(int), bins - 1)
-    return math.nan if len(set(place.tolist())) < bins else _ece(said, was, bins)
+    error = 0.0
+    for k in range(bins):
+        rows = place == k
+        if rows.any():
+            gap = abs(said[rows].mean() - was[rows].mean())
+            error += gap * rows.mean()
+    return float(error)
 
 
 ECE = Item(
@@ -350,41 +237,45 @@ ECE = Item(
         Mistake(
             "empty_bin",
             "an empty bin makes the result 0/0: it holds no review, so leave it out",
-            ece_empty_is_nan,
+            edit(calibration_error, "if rows.any()", "if True"),
         ),
         Mistake(
             "ones_lost",
             "a probability of exactly 1 falls into no bin: it belongs to the last one",
-            ece_ones_lost,
+            edit(calibration_error, "np.minimum(", "(", ", bins - 1)", ")"),
         ),
         Mistake(
             "unweighted",
             "every bin counts the same: weigh each gap by the number of its reviews",
-            ece_unweighted,
+            edit(calibration_error, "gap * rows.mean()", "gap / len(set(place))"),
         ),
         Mistake(
             "all_bins",
             "the gaps are summed and divided by the number of bins: weigh each by its share of "
             "the reviews",
-            ece_all_bins,
+            edit(calibration_error, "gap * rows.mean()", "gap / bins"),
         ),
         Mistake(
             "signed",
             "gaps of opposite sign cancel: take the absolute value in each bin, before averaging",
-            ece_signed,
+            edit(calibration_error, "abs", ""),
         ),
         Mistake(
             "bin_centres",
             "the middle of the bin is taken for what was said: use the mean probability of its "
             "reviews",
-            ece_centres,
+            edit(calibration_error, "said[rows].mean()", "(k + 0.5) / bins"),
         ),
-        Mistake("worst_bin", "this is the largest gap: a mean is asked for", ece_worst),
+        Mistake(
+            "worst_bin",
+            "this is the largest gap: a mean is asked for",
+            edit(calibration_error, "error += gap * rows.mean()", "error = max(error, gap)"),
+        ),
         Mistake(
             "each_row",
             "every review is compared with its own outcome, 0 or 1: a probability can only be "
             "checked against the share of a whole bin",
-            ece_each_row,
+            lambda said, was, bins: float(abs(said - was).mean()),
         ),
     ),
 )
@@ -411,55 +302,17 @@ def mcnemar_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _tail(wins: int, losses: int) -> float:
-    """Probability of at most the smaller number of heads among wins + losses fair coins."""
-    n = wins + losses
-    return sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
-
-
-def _wins(first_right: np.ndarray, second_right: np.ndarray) -> tuple[int, int]:
-    first, second = np.asarray(first_right), np.asarray(second_right)
-    return int((first & ~second).sum()), int((second & ~first).sum())
-
-
 def mcnemar_p(first_right: np.ndarray, second_right: np.ndarray) -> float:
     """Return the exact two-sided p value."""
-    return min(1.0, 2 * _tail(*_wins(first_right, second_right)))
+    wins = int((first_right & ~second_right).sum())
+    losses = int((second_right & ~first_right).sum())
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    return min(1.0, 2 * tail)
 
 
-def mcnemar_one_sided(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    return _tail(*_wins(first_right, second_right))
-
-
-def mcnemar_above_one(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    return 2 * _tail(*_wins(first_right, second_right))
-
-
-def mcnemar_all_right(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    return min(1.0, 2 * _tail(int(first_right.sum()), int(second_right.sum())))
-
-
-def mcnemar_no_disagreement(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    return mcnemar_p(first_right, second_right) if sum(_wins(first_right, second_right)) else 0.0
-
-
-def mcnemar_chi_square(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    b, c = _wins(first_right, second_right)
-    return math.erfc(abs(b - c) / math.sqrt(2 * (b + c))) if b + c else 1.0
-
-
-def mcnemar_exactly(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    b, c = _wins(first_right, second_right)
-    return min(1.0, 2 * math.comb(b + c, b) / 2 ** (b + c))
-
-
-def mcnemar_agreement(first_right: np.ndarray, second_right: np.ndarray) -> float:
-    both, neither = (
-        int((first_right & second_right).sum()),
-        int((~first_right & ~second_right).sum()),
-    )
-    return min(1.0, 2 * _tail(both, neither))
-
+RESULT = "min(1.0, 2 * tail)"
+CHI_SQUARE = "math.erfc(abs(wins - losses) / math.sqrt(2 * n)) if n else 1.0"
 
 MCNEMAR = Item(
     name="06.mcnemar_p",
@@ -475,42 +328,48 @@ MCNEMAR = Item(
         Mistake(
             "one_sided",
             "only one tail: ask how often a fair coin strays as far in *either* direction",
-            mcnemar_one_sided,
+            edit(mcnemar_p, RESULT, "tail"),
         ),
         Mistake(
             "above_one",
             "with as many wins as losses this gives more than 1: both tails hold the middle then. "
             "A probability ends at 1",
-            mcnemar_above_one,
+            edit(mcnemar_p, RESULT, "2 * tail"),
         ),
         Mistake(
             "no_disagreement",
             "two models that agree on every review give 0: that is no evidence of a difference, "
             "the p value is 1",
-            mcnemar_no_disagreement,
+            edit(mcnemar_p, RESULT, f"{RESULT} if n else 0.0"),
         ),
         Mistake(
             "chi_square",
             "this is the chi-square approximation: with few disagreements it is too small. Count "
             "the coin's outcomes exactly",
-            mcnemar_chi_square,
+            edit(mcnemar_p, RESULT, CHI_SQUARE),
         ),
         Mistake(
             "exactly_as_many",
             "the probability of exactly this many wins: add those of all that are as far off or "
             "farther",
-            mcnemar_exactly,
+            edit(
+                mcnemar_p,
+                *(
+                    "sum(math.comb(n, k) for k in range(min(wins, losses) + 1))",
+                    "math.comb(n, wins)",
+                ),
+            ),
         ),
         Mistake(
             "all_right_answers",
             "reviews that both models got right are counted as wins of both: only those on which "
             "they differ say anything",
-            mcnemar_all_right,
+            edit(mcnemar_p, " & ~second_right", "", " & ~first_right", ""),
         ),
         Mistake(
             "agreements",
             "these are the reviews on which the models agree: take those on which they differ",
-            mcnemar_agreement,
+            edit(mcnemar_p, "& ~second", "& second", "second_right & ~", "~second_right & ~"),
         ),
     ),
 )
@@ -541,39 +400,28 @@ def f1_of(labels: np.ndarray, answer: np.ndarray) -> float:
     return 2 * both / max(int(labels.sum()) + int(answer.sum()), 1)
 
 
-def _report(peeks: bool = False, batches: bool = False, hardens: bool = False) -> Any:
-    """Return the report with some of its three bugs."""
-
-    def report(
-        validation_labels: np.ndarray,
-        validation_scores: np.ndarray,
-        test_labels: np.ndarray,
-        test_scores: np.ndarray,
-    ) -> dict[str, float]:
-        chosen_on = (test_labels, test_scores) if peeks else (validation_labels, validation_scores)
-        labels, scores = chosen_on
-        threshold = max(np.unique(scores), key=lambda t: f1_of(labels, (scores >= t).astype(int)))
-        answer = (test_scores >= threshold).astype(int)
-        f1 = f1_of(test_labels, answer)
-        if batches:
-            starts = range(0, len(answer), 16)
-            f1 = float(
-                np.mean([f1_of(test_labels[i : i + 16], answer[i : i + 16]) for i in starts])
-            )
-        area = auc(test_labels, answer.astype(float) if hardens else test_scores)
-        return {"threshold": float(threshold), "f1": f1, "auc": area}
-
-    return report
+def f1_of_batches(labels: np.ndarray, answer: np.ndarray) -> float:
+    """Return the mean F1 of batches of 16."""
+    starts = range(0, len(answer), 16)
+    return float(np.mean([f1_of(labels[i : i + 16], answer[i : i + 16]) for i in starts]))
 
 
-REMAINING = {
-    "peeks": "the threshold is chosen on the test reviews: it will look better there than "
-    "anywhere else. Choose it on the validation reviews",
-    "batches": "F1 is averaged over batches: a mean of F1s is not the F1 of all reviews. Collect "
-    "the answers of all batches, then compute it once",
-    "hardens": "AUC is computed from the answers 0 and 1: it needs the scores, whose order it "
-    "judges",
-}
+def report(
+    validation_labels: np.ndarray,
+    validation_scores: np.ndarray,
+    test_labels: np.ndarray,
+    test_scores: np.ndarray,
+) -> dict[str, float]:
+    """Choose the threshold on the validation reviews, judge it on the test reviews."""
+    labels, scores = validation_labels, validation_scores
+    threshold = max(np.unique(scores), key=lambda t: f1_of(labels, (scores >= t).astype(int)))
+    answer = (test_scores >= threshold).astype(int)
+    return {
+        "threshold": float(threshold),
+        "f1": f1_of(test_labels, answer),
+        "auc": auc(test_labels, test_scores),
+    }
+
 
 REPORT = Item(
     name="06.report",
@@ -583,8 +431,27 @@ REPORT = Item(
     minutes=15,
     points=3,
     cases=report_cases,
-    reference=_report(),
-    diagnoses=flagged(_report, REMAINING),
+    reference=report,
+    diagnoses=remaining(
+        report,
+        {
+            "peeks": (
+                "the threshold is chosen on the test reviews: it will look better there than "
+                "anywhere else. Choose it on the validation reviews",
+                *("= validation_labels, validation_scores", "= test_labels, test_scores"),
+            ),
+            "batches": (
+                "F1 is averaged over batches: a mean of F1s is not the F1 of all reviews. Collect "
+                "the answers of all batches, then compute it once",
+                *("f1_of(test_labels", "f1_of_batches(test_labels"),
+            ),
+            "hardens": (
+                "AUC is computed from the answers 0 and 1: it needs the scores, whose order it "
+                "judges",
+                *("auc(test_labels, test_scores)", "auc(test_labels, answer)"),
+            ),
+        },
+    ),
 )
 
 ITEMS = (F1, AUC, ECE, MCNEMAR, REPORT)
