@@ -1,11 +1,12 @@
 """Items of lesson 04: hidden tokens, next tokens, perplexity, sampling; and a loss too good."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from answer_book.bugs import flagged
+from answer_book.bugs import remaining
+from answer_book.edits import edit
+from answer_book.lesson_01 import softmax
 from course_utils.grading.checks import Case
 from course_utils.grading.items import Item, Mistake
 from course_utils.grading.wire import Tensor
@@ -32,45 +33,27 @@ def hide_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _hider(
-    ask: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda chosen, fate: chosen,
-    spares_special: bool = True,
-    everywhere: bool = False,
-    edges: tuple[float, float] = (0.8, 0.9),
-) -> Callable[..., Pair]:
-    """Return the answer, or one of its typical mistakes."""
-
-    def hide_tokens(
-        input_ids: np.ndarray,
-        special: np.ndarray,
-        choice: np.ndarray,
-        fate: np.ndarray,
-        strangers: np.ndarray,
-        share: float,
-        mask_id: int,
-    ) -> Pair:
-        chosen = (choice < share) & ~(special & spares_special)
-        disguised = np.ones_like(chosen) if everywhere else chosen
-        shown = np.where(disguised & (fate < edges[0]), mask_id, input_ids)
-        shown = np.where(disguised & (fate >= edges[0]) & (fate < edges[1]), strangers, shown)
-        return shown, np.where(ask(chosen, fate), input_ids, IGNORED)
-
-    return hide_tokens
+def hide_tokens(
+    input_ids: np.ndarray,
+    special: np.ndarray,
+    choice: np.ndarray,
+    fate: np.ndarray,
+    strangers: np.ndarray,
+    share: float,
+    mask_id: int,
+) -> Pair:
+    """Return the disguised text, and the labels of the tokens that were chosen."""
+    chosen = (choice < share) & ~special
+    shown = np.where(chosen & (fate < 0.8), mask_id, input_ids)
+    shown = np.where(chosen & (fate >= 0.8) & (fate < 0.9), strangers, shown)
+    return shown, np.where(chosen, input_ids, IGNORED)
 
 
-hide_tokens = _hider()
-
-
-def hide_label_of_shown(*inputs: Any) -> Pair:
-    shown, labels = hide_tokens(*inputs)
-    return shown, np.where(labels == IGNORED, IGNORED, shown)
-
-
-def hide_in_place(input_ids: np.ndarray, *inputs: Any) -> Pair:
-    shown, labels = hide_tokens(input_ids, *inputs)
+ONLY_MASKS_ASKED = ("(chosen, ", "(chosen & (fate < 0.8), ")
+NO_STRANGERS = ("fate < 0.9", "fate < 0.8")
+HIDE_IN_PLACE = """labels = np.where(chosen, input_ids, IGNORED)
     input_ids[:] = shown
-    return input_ids, labels
-
+    return input_ids, labels"""
 
 HIDE = Item(
     name="04.hide_tokens",
@@ -87,69 +70,71 @@ HIDE = Item(
             "special_asked",
             "special tokens are asked too: [CLS], [SEP] and padding carry no language, and "
             "answering them is easy marks",
-            _hider(spares_special=False),
+            edit(hide_tokens, " & ~special", ""),
         ),
         Mistake(
             "everything_asked",
             "every position has its token as label: a position that is not asked gets -100, or "
             "the model is paid for copying what it sees",
-            _hider(ask=lambda chosen, fate: np.ones_like(chosen)),
+            edit(hide_tokens, "np.where(chosen, input_ids, IGNORED)", "input_ids"),
         ),
         Mistake(
             "label_of_disguise",
             "the labels are taken after the tokens were disguised: the right answer would be "
             "[MASK]. Take them from the original",
-            hide_label_of_shown,
+            edit(hide_tokens, "input_ids, IGNORED", "shown, IGNORED"),
         ),
         Mistake(
             "kept_not_asked",
             "the chosen tokens that stay as they are must be asked as well: that is what they "
             "were chosen for",
-            _hider(ask=lambda chosen, fate: chosen & (fate < 0.9)),
+            edit(hide_tokens, "(chosen, ", "(chosen & (fate < 0.9), "),
         ),
         Mistake(
             "only_masks_asked",
             "only the positions that show [MASK] are asked: strangers and kept tokens are "
             "questions too",
-            _hider(ask=lambda chosen, fate: chosen & (fate < 0.8)),
+            edit(hide_tokens, *ONLY_MASKS_ASKED),
         ),
         Mistake(
             "always_mask",
             "every chosen token becomes [MASK]: one in ten is to become a stranger, and one in "
             "ten to stay",
-            _hider(edges=(1.0, 1.0)),
+            edit(hide_tokens, "chosen & (fate < 0.8)", "chosen", *NO_STRANGERS),
         ),
         Mistake(
             "none_kept",
             "no chosen token stays as it is: from a fate of 0.9 on it should",
-            _hider(edges=(0.8, 1.0)),
+            edit(hide_tokens, " & (fate < 0.9)", ""),
         ),
         Mistake(
             "no_strangers",
             "no chosen token becomes a stranger: with a fate from 0.8 to below 0.9 it should",
-            _hider(edges=(0.8, 0.8)),
+            edit(hide_tokens, *NO_STRANGERS),
         ),
         Mistake(
             "only_masks",
             "only [MASK] is shown and asked: the chosen tokens that become a stranger or stay as "
             "they are are questions too",
-            _hider(ask=lambda chosen, fate: chosen & (fate < 0.8), edges=(0.8, 0.8)),
+            edit(hide_tokens, *ONLY_MASKS_ASKED, *NO_STRANGERS),
         ),
         Mistake(
             "all_disguised",
             "tokens that were not chosen are disguised too: `fate` decides only about the chosen",
-            _hider(everywhere=True),
+            edit(
+                hide_tokens, "chosen & (fate < 0.8)", "fate < 0.8", "chosen & (fate >=", "(fate >="
+            ),
         ),
         Mistake(
             "upside_down",
             "the labels are upside down: -100 belongs where nothing is asked",
-            _hider(ask=lambda chosen, fate: ~chosen),
+            edit(hide_tokens, "(chosen, ", "(~chosen, "),
         ),
         Mistake(
             "changed_input",
             "right, but `input_ids` is changed in place, and the next epoch needs the text again: "
             "work on a copy",
-            hide_in_place,
+            edit(hide_tokens, "return shown, np.where(chosen, input_ids, IGNORED)", HIDE_IN_PLACE),
         ),
     ),
 )
@@ -172,55 +157,15 @@ def next_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _shifted(input_ids: np.ndarray) -> np.ndarray:
-    labels = np.full_like(input_ids, IGNORED)
-    labels[:, :-1] = input_ids[:, 1:]
-    return labels
-
-
 def next_labels(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
     """Return at each place the token after it, where there is one."""
-    labels = _shifted(input_ids)
+    labels = np.full_like(input_ids, IGNORED)
+    labels[:, :-1] = input_ids[:, 1:]
     labels[:, :-1][attention_mask[:, 1:] == 0] = IGNORED
     return labels
 
 
-def next_unshifted(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    return np.where(attention_mask == 1, input_ids, IGNORED)
-
-
-def next_backwards(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    labels = np.full_like(input_ids, IGNORED)
-    labels[:, 1:] = input_ids[:, :-1]
-    return np.where(attention_mask == 1, labels, IGNORED)
-
-
-def next_padding_asked(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    return _shifted(input_ids)
-
-
-def next_one_padding(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    return np.where(attention_mask == 1, _shifted(input_ids), IGNORED)
-
-
-def next_wraps(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    labels = next_labels(input_ids, attention_mask)
-    labels[:, -1] = input_ids[:, 0]
-    return labels
-
-
-def next_wraps_and_pads(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    return np.roll(input_ids, -1, axis=1)
-
-
-def next_shorter(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    return next_labels(input_ids, attention_mask)[:, :-1]
-
-
-def next_end_forgotten(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-    labels = next_labels(input_ids, attention_mask)
-    return np.where(labels == 3, IGNORED, labels)
-
+BY_OWN_MASK = ("[:, :-1][attention_mask[:, 1:] == 0]", "[attention_mask == 0]")
 
 NEXT = Item(
     name="04.next_labels",
@@ -237,44 +182,51 @@ NEXT = Item(
             "not_shifted",
             "the label at a position is the token that stands there, which the model can see: it "
             "would learn to copy. Move the text by one",
-            next_unshifted,
+            edit(next_labels, *BY_OWN_MASK, "[:, :-1] = input_ids[:, 1:]", "[:] = input_ids"),
         ),
         Mistake(
             "backwards",
             "moved the wrong way: this asks for the token before, which the model has already seen",
-            next_backwards,
+            edit(
+                next_labels,
+                *BY_OWN_MASK,
+                "[:, :-1] = input_ids[:, 1:]",
+                "[:, 1:] = input_ids[:, :-1]",
+            ),
         ),
         Mistake(
             "wraps_around",
             "np.roll puts the first token after the last one, and padding is asked for as well: "
             "both are -100",
-            next_wraps_and_pads,
+            lambda input_ids, attention_mask: np.roll(input_ids, -1, axis=1),
         ),
         Mistake(
             "wraps_around",
             "the last position asks for the first token: nothing follows it, so its label is -100",
-            next_wraps,
+            edit(
+                next_labels, "return labels", "labels[:, -1] = input_ids[:, 0]\n    return labels"
+            ),
         ),
         Mistake(
             "padding_asked",
             "moved rightly, but padding is asked for: a label is -100 where padding follows",
-            next_padding_asked,
+            edit(next_labels, "    labels[:, :-1][attention_mask[:, 1:] == 0] = IGNORED\n", ""),
         ),
         Mistake(
             "one_padding_asked",
             "after [SEP], one padding token is still asked for: look at the mask of the token that "
             "follows, not at that of the position itself",
-            next_one_padding,
+            edit(next_labels, *BY_OWN_MASK),
         ),
         Mistake(
             "shorter",
             "right, but one column short: give the last position a label too, -100",
-            next_shorter,
+            edit(next_labels, "return labels", "return labels[:, :-1]"),
         ),
         Mistake(
             "end_forgotten",
             "[SEP] is never asked for: then the model never learns to stop",
-            next_end_forgotten,
+            edit(next_labels, "return labels", "return np.where(labels == 3, IGNORED, labels)"),
         ),
     ),
 )
@@ -308,73 +260,22 @@ def perplexity_cases(generator: np.random.Generator) -> list[Case]:
 Batches = list[dict[str, np.ndarray]]
 
 
-def _losses(logits: np.ndarray, labels: np.ndarray, stable: bool = True) -> np.ndarray:
-    """Return -log p of each label, shape (B, T); a label of -100 counts from the end."""
-    m = logits.max(axis=-1, keepdims=True) if stable else 0.0
-    log_p = logits - m - np.log(np.exp(logits - m).sum(axis=-1, keepdims=True))
-    return -np.take_along_axis(log_p, labels[..., None] % logits.shape[-1], axis=-1)[..., 0]
-
-
-def _totals(batches: Batches, stable: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Return each batch's summed loss and its number of questions."""
-    sums, counts = [], []
-    for batch in batches:
-        asked = batch["labels"] != IGNORED
-        sums.append(_losses(batch["logits"], batch["labels"], stable)[asked].sum())
-        counts.append(asked.sum())
-    return np.array(sums), np.array(counts)
-
-
 def perplexity(batches: Batches) -> float:
     """Return exp of the mean over all questions of all batches."""
-    sums, counts = _totals(batches)
-    return float(np.exp(sums.sum() / counts.sum()))
+    losses, counts = [], []
+    for batch in batches:
+        logits, labels = batch["logits"], batch["labels"]
+        logits = logits - logits.max(axis=-1, keepdims=True)
+        log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        each = -np.take_along_axis(log_p, labels[..., None] % logits.shape[-1], axis=-1)[..., 0]
+        asked = labels != IGNORED
+        losses.append(each[asked].sum())
+        counts.append(asked.sum())
+    return float(np.exp(sum(losses) / sum(counts)))
 
 
-def perplexity_of_batches(batches: Batches) -> float:
-    sums, counts = _totals(batches)
-    return float(np.exp((sums / counts).mean()))
-
-
-def perplexity_of_batches_with_questions(batches: Batches) -> float:
-    sums, counts = _totals(batches)
-    return float(np.exp((sums[counts > 0] / counts[counts > 0]).mean()))
-
-
-def perplexity_averaged(batches: Batches) -> float:
-    sums, counts = _totals(batches)
-    found = np.exp(sums[counts > 0] / counts[counts > 0])
-    return float(found.mean())
-
-
-def perplexity_averaged_by_tokens(batches: Batches) -> float:
-    sums, counts = _totals(batches)
-    found = np.exp(sums[counts > 0] / counts[counts > 0])
-    return float((found * counts[counts > 0]).sum() / counts.sum())
-
-
-def perplexity_counts_ignored(batches: Batches) -> float:
-    losses = [_losses(b["logits"], b["labels"]).ravel() for b in batches]
-    return float(np.exp(np.concatenate(losses).mean()))
-
-
-def perplexity_divides_by_positions(batches: Batches) -> float:
-    sums, _ = _totals(batches)
-    return float(np.exp(sums.sum() / sum(b["labels"].size for b in batches)))
-
-
-def perplexity_is_the_loss(batches: Batches) -> float:
-    return float(np.log(perplexity(batches)))
-
-
-def perplexity_base_two(batches: Batches) -> float:
-    return float(2 ** np.log(perplexity(batches)))
-
-
-def perplexity_unstable(batches: Batches) -> float:
-    sums, counts = _totals(batches, stable=False)
-    return float(np.exp(sums.sum() / counts.sum()))
-
+RESULT = "np.exp(sum(losses) / sum(counts))"
+OF_BATCH = "[loss / n for loss, n in zip(losses, counts) if n]"
 
 PERPLEXITY = Item(
     name="04.perplexity",
@@ -391,53 +292,57 @@ PERPLEXITY = Item(
             "mean_of_batches",
             "a mean over batches: a question in a small batch counts more than one in a large "
             "batch, and a batch without questions gives nan. Sum over all, then divide once",
-            perplexity_of_batches,
+            edit(perplexity, RESULT, "np.exp(np.mean(np.divide(losses, counts)))"),
         ),
         Mistake(
             "mean_of_batches",
             "a mean over batches: a question in a small batch counts more than one in a large "
             "batch. Sum over all, then divide once",
-            perplexity_of_batches_with_questions,
+            edit(perplexity, RESULT, f"np.exp(np.mean({OF_BATCH}))"),
         ),
         Mistake(
             "mean_of_perplexities",
             "perplexities are averaged: average the losses over all questions, and take exp at "
             "the very end",
-            perplexity_averaged,
+            edit(perplexity, RESULT, f"np.mean(np.exp({OF_BATCH}))"),
         ),
         Mistake(
             "mean_of_perplexities",
             "perplexities are averaged, weighted by questions: average the losses instead, and "
             "take exp at the very end",
-            perplexity_averaged_by_tokens,
+            edit(
+                perplexity,
+                RESULT,
+                f"np.average(np.exp({OF_BATCH}), weights=[n for n in counts if n])",
+            ),
         ),
         Mistake(
             "ignored_counted",
             "positions with label -100 are counted: NumPy takes -100 as an index from the end, "
             "and says nothing",
-            perplexity_counts_ignored,
+            edit(perplexity, "labels != IGNORED", "labels == labels"),
         ),
         Mistake(
             "divided_by_positions",
             "divided by the number of positions: only the questions count, labels other than -100",
-            perplexity_divides_by_positions,
+            edit(perplexity, "asked.sum())", "asked.size)"),
         ),
         Mistake(
             "no_exp",
             "this is the mean loss: perplexity is its exponential",
-            perplexity_is_the_loss,
+            edit(perplexity, "np.exp(sum", "(sum"),
         ),
         Mistake(
             "base_two",
             "2 to the power of a loss in natural logarithms: the base must be that of the "
             "logarithm, e",
-            perplexity_base_two,
+            edit(perplexity, "np.exp(sum", "2 ** (sum"),
         ),
         Mistake(
             "unstable",
             "right for small logits, not a number for large ones: subtract each row's maximum "
             "before exp",
-            perplexity_unstable,
+            edit(perplexity, " - logits.max(axis=-1, keepdims=True)", ""),
         ),
     ),
 )
@@ -459,86 +364,16 @@ def chances_cases(generator: np.random.Generator) -> list[Case]:
     return [*cases, Case("very cold", {**inputs, "banned": np.array([3])})]
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
-
-
-def _without(logits: np.ndarray, banned: np.ndarray) -> np.ndarray:
-    logits = logits.copy()
-    logits[banned] = -np.inf
-    return logits
-
-
-def _best(logits: np.ndarray, k: int) -> np.ndarray:
-    """Return the logits with all but the k largest at minus infinity."""
-    return np.where(logits >= np.sort(logits)[-k], logits, -np.inf)
-
-
 def chances(logits: np.ndarray, temperature: float, k: int, banned: np.ndarray) -> np.ndarray:
     """Ban, keep the best k, divide by the temperature, softmax."""
-    return _softmax(_best(_without(logits, banned), k) / temperature)
+    kept = logits.copy()
+    kept[banned] = -np.inf
+    kept[kept < np.sort(kept)[-k]] = -np.inf
+    return softmax(kept / temperature, axis=0)
 
 
-def chances_warm(logits: np.ndarray, temperature: float, k: int, banned: np.ndarray) -> np.ndarray:
-    return _softmax(_best(_without(logits, banned), k) * temperature)
-
-
-def chances_no_temperature(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    return _softmax(_best(_without(logits, banned), k))
-
-
-def chances_divided(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    return chances_no_temperature(logits, temperature, k, banned) / temperature
-
-
-def chances_all(logits: np.ndarray, temperature: float, k: int, banned: np.ndarray) -> np.ndarray:
-    return _softmax(_without(logits, banned) / temperature)
-
-
-def chances_ban_late(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    return _softmax(_without(_best(logits, k), banned) / temperature)
-
-
-def chances_not_banned(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    return _softmax(_best(logits, k) / temperature)
-
-
-def chances_no_sum(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    kept = _best(_without(logits, banned), k)
-    return np.where(np.isfinite(kept), _softmax(_without(logits, banned) / temperature), 0.0)
-
-
-def chances_zero_logit(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    kept = _best(_without(logits, banned), k)
-    return _softmax(np.where(np.isfinite(kept), kept, 0.0) / temperature)
-
-
-def chances_unstable(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    weights = np.exp(_best(_without(logits, banned), k) / temperature)
-    return weights / weights.sum()
-
-
-def chances_in_place(
-    logits: np.ndarray, temperature: float, k: int, banned: np.ndarray
-) -> np.ndarray:
-    logits[banned] = -np.inf
-    return _softmax(_best(logits, k) / temperature)
-
+BAN = "    kept[banned] = -np.inf\n"
+TOP_K = "    kept[kept < np.sort(kept)[-k]] = -np.inf\n"
 
 CHANCES = Item(
     name="04.chances",
@@ -554,56 +389,60 @@ CHANCES = Item(
             "multiplied",
             "the logits are multiplied by the temperature: divided by it, a low temperature makes "
             "the likely likelier",
-            chances_warm,
+            edit(chances, "/ temp", "* temp"),
         ),
         Mistake(
             "divided_late",
             "probabilities are divided by the temperature, and no longer sum to 1: divide the "
             "logits, before softmax",
-            chances_divided,
+            edit(chances, "kept / temperature, axis=0)", "kept, axis=0) / temperature"),
         ),
         Mistake(
             "no_temperature",
             "the temperature changes nothing: divide the logits by it before softmax (dividing "
             "probabilities and making them sum to 1 again undoes itself)",
-            chances_no_temperature,
+            edit(chances, " / temperature", ""),
         ),
         Mistake(
             "no_top_k",
             "every token that is not banned may still be drawn: only the best k may",
-            chances_all,
+            edit(chances, TOP_K, ""),
         ),
         Mistake(
             "ban_too_late",
             "a banned token uses up one of the k places: ban first, then take the best k",
-            chances_ban_late,
+            edit(chances, BAN, TOP_K, TOP_K, BAN),
         ),
         Mistake(
             "not_banned",
             "the banned tokens can be drawn",
-            chances_not_banned,
+            edit(chances, BAN, ""),
         ),
         Mistake(
             "does_not_sum_to_one",
             "the chances of the tokens that were dropped are missing, and the rest does not sum to "
             "1: drop before softmax",
-            chances_no_sum,
+            edit(
+                chances,
+                *(TOP_K, "    worse = kept < np.sort(kept)[-k]\n"),
+                *("axis=0)", "axis=0) * ~worse"),
+            ),
         ),
         Mistake(
             "zero_is_not_never",
             "a logit of 0 is not 'never': it is an ordinary score. Use minus infinity",
-            chances_zero_logit,
+            edit(chances, "softmax(kept", "softmax(np.where(np.isfinite(kept), kept, 0.0)"),
         ),
         Mistake(
             "unstable",
             "right, except for large logits or a low temperature, where exp overflows: subtract "
             "the maximum first",
-            chances_unstable,
+            edit(chances, " - logits.max(axis=axis, keepdims=True)", "", within=(softmax,)),
         ),
         Mistake(
             "changed_input",
             "right, but `logits` is changed in place: work on a copy",
-            chances_in_place,
+            edit(chances, "logits.copy()", "logits"),
         ),
     ),
 )
@@ -626,33 +465,19 @@ def loss_cases(generator: np.random.Generator) -> list[Case]:
     return cases
 
 
-def _loss(peeks: bool = False, copies: bool = False, pads: bool = False) -> Any:
-    """Return the loss of a causal language model with some of its three bugs."""
+def language_loss(table: Any, input_ids: Any, attention_mask: Any) -> Any:
+    """Return the mean loss of a causal language model that is nothing but attention."""
+    import torch
 
-    def language_loss(table: Any, input_ids: Any, attention_mask: Any) -> Any:
-        import torch
+    T, D = input_ids.shape[1], table.shape[1]
+    x = table[input_ids]  # (B, T, D)
+    allowed = torch.ones(T, T, dtype=torch.bool).tril()
+    scores = (x @ x.transpose(1, 2) / D**0.5).masked_fill(~allowed, -torch.inf)
+    logits = scores.softmax(dim=-1) @ x @ table.T  # (B, T, V)
+    logits, labels, asked = logits[:, :-1], input_ids[:, 1:], attention_mask[:, 1:].float()
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+    return (losses * asked).sum() / asked.sum()
 
-        T, D = input_ids.shape[1], table.shape[1]
-        x = table[input_ids]  # (B, T, D)
-        square = torch.ones(T, T, dtype=torch.bool)
-        allowed = square.triu() if peeks else square.tril()
-        scores = (x @ x.transpose(1, 2) / D**0.5).masked_fill(~allowed, -torch.inf)
-        logits = scores.softmax(dim=-1) @ x @ table.T  # (B, T, V)
-        first = 0 if copies else 1
-        logits, labels = logits[:, : T - first], input_ids[:, first:]
-        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-        weights = attention_mask[:, first:].float()
-        weights = torch.ones_like(weights) if pads else weights
-        return (losses * weights).sum() / weights.sum()
-
-    return language_loss
-
-
-LEFT = {
-    "peeks": "a token may look at what comes after it: the causal mask is the lower triangle",
-    "copies": "each position is asked for its own token: the answers must be moved by one",
-    "pads": "padding is counted in the mean: leave out every answer that is padding",
-}
 
 LOSS = Item(
     name="04.language_loss",
@@ -662,10 +487,27 @@ LOSS = Item(
     minutes=20,
     points=3,
     cases=loss_cases,
-    reference=_loss(),
+    reference=language_loss,
     rtol=1e-4,
     atol=1e-5,
-    diagnoses=flagged(_loss, LEFT),
+    diagnoses=remaining(
+        language_loss,
+        {
+            "peeks": (
+                "a token may look at what comes after it: the causal mask is the lower triangle",
+                *("tril()", "triu()"),
+            ),
+            "copies": (
+                "each position is asked for its own token: the answers must be moved by one",
+                *("logits[:, :-1]", "logits", "input_ids[:, 1:]", "input_ids"),
+                *("attention_mask[:, 1:]", "attention_mask"),
+            ),
+            "pads": (
+                "padding is counted in the mean: leave out every answer that is padding",
+                *("    return", "    asked = torch.ones_like(asked)\n    return"),
+            ),
+        },
+    ),
 )
 
 ITEMS = (HIDE, NEXT, PERPLEXITY, CHANCES, LOSS)
