@@ -9,13 +9,14 @@ Left out on purpose: keeping many checkpoints. `last.pt` is for resuming, `best.
 model.
 """
 
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from course_utils.system import write_atomically
 
 
 def random_state() -> dict[str, Any]:
@@ -43,12 +44,9 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def save_atomically(content: Any, path: Path) -> None:
     """Write a file so that its name always leads to a complete version of it."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())  # on disk before the name points to it
-    os.replace(partial, path)
+    for left_behind in path.parent.glob(".*.pt.*.partial"):  # by a process that was killed
+        left_behind.unlink()
+    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:

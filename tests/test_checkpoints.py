@@ -57,7 +57,7 @@ def save_and_die(path, where: str) -> None:
     if where == "while writing":
         checkpoints.torch.save = half
     else:
-        checkpoints.os.replace = die
+        os.replace = die
     save_atomically({"step": 2}, path)
 
 
