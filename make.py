@@ -465,7 +465,9 @@ def lab(arguments: List[str]) -> int:
             return 1
         remember_data()
     write_lab_settings()
-    return run(["-m", "jupyterlab"] + arguments)
+    # In JupyterLab's own terminals `course` is found, too.
+    path = str(venv_python().parent) + os.pathsep + os.environ.get("PATH", "")
+    return run(["-m", "jupyterlab"] + arguments, env=dict(os.environ, PATH=path))
 
 
 def test(arguments: List[str]) -> int:

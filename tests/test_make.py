@@ -567,6 +567,14 @@ def test_lab_fetches_data_and_opens_the_first_lesson(make, runs):
     assert runs[1][0] == [*started, "--no-browser", "--port", "8890"]
 
 
+@pytest.mark.usefixtures("lessons", "runs")
+def test_terminals_of_jupyterlab_find_the_course_command(make, monkeypatch):
+    seen = []
+    monkeypatch.setattr(make, "run", lambda arguments, env=None: seen.append(env) or 0)
+    assert make.main(["lab", "--no-browser"]) == 0
+    assert seen[-1]["PATH"].split(os.pathsep)[0] == str(make.venv_python().parent)
+
+
 @pytest.mark.usefixtures("lessons")
 def test_lab_opens_the_notebook_that_is_named(make):
     name = os.path.join("notebooks", "01_gradients.ipynb")
