@@ -1,6 +1,6 @@
 """Diagnoses of a bug hunt: every set of bugs that may be left is recognised and named."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations
 from typing import Any
 
@@ -46,23 +46,4 @@ def remaining(
             elif count > 1:
                 message = f"{COUNT[count]} bugs are left. First: {message}"
             found.append(Mistake(name, message, edit(right, *texts, within=within)))
-    return tuple(found)
-
-
-def flagged(
-    build: Callable[..., Any], bugs: Mapping[str, str], given: Collection[str] = ()
-) -> tuple[Mistake, ...]:
-    """Return the same for right code that has flags in it. Left for lessons not yet converted."""
-    found = []
-    for count in range(len(bugs), 0, -1):
-        for names in combinations(bugs, count):
-            variant = build(**dict.fromkeys(names, True))
-            if variant is None:
-                continue
-            name, message = "_and_".join(names), ". Then: ".join(bugs[n] for n in names)
-            if set(names) == set(given or bugs):
-                name, message = "untouched", f"all {COUNT[count]} bugs are still there"
-            elif count > 1:
-                message = f"{COUNT[count]} bugs are left. First: {message}"
-            found.append(Mistake(name, message, variant))
     return tuple(found)

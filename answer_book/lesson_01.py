@@ -10,7 +10,7 @@ from answer_book.bugs import remaining
 from answer_book.edits import edit
 from course_utils.grading.calls import lesson_01 as calls
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake
+from course_utils.grading.items import Item, Mistake, Rating
 from course_utils.grading.wire import Tensor
 
 # --- the gradient of binary cross-entropy -----------------------------------------------------
@@ -43,10 +43,7 @@ def bce_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 BCE = Item(
     name="01.bce_gradient",
     title="The gradient of binary cross-entropy",
-    difficulty=1,
-    importance=5,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=1, importance=5, minutes=10, points=2),
     cases=bce_cases,
     reference=bce_gradient,
     diagnoses=(
@@ -132,10 +129,7 @@ def log_sum_exp(logits: np.ndarray) -> np.ndarray:
 LSE = Item(
     name="01.log_sum_exp",
     title="A logarithm of a sum that does not overflow",
-    difficulty=2,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=2, importance=4, minutes=10, points=2),
     cases=lse_cases,
     reference=log_sum_exp,
     diagnoses=(
@@ -231,10 +225,7 @@ def softmax_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 SOFTMAX = Item(
     name="01.softmax_gradient",
     title="The gradient of softmax cross-entropy",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=softmax_cases,
     reference=softmax_gradient,
     diagnoses=(
@@ -334,10 +325,7 @@ def finite_difference(f: Scalar, x: np.ndarray, epsilon: float) -> np.ndarray:
 DIFFERENCE = Item(
     name="01.finite_difference",
     title="A gradient without a derivation",
-    difficulty=2,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=2, importance=4, minutes=10, points=2),
     cases=difference_cases,
     reference=finite_difference,
     call=calls.gradient_of_named,
@@ -470,10 +458,7 @@ def value_cases(generator: np.random.Generator) -> list[Case]:
 VALUE = Item(
     name="01.Value",
     title="A reverse-mode engine in thirty lines",
-    difficulty=4,
-    importance=4,
-    minutes=25,
-    points=4,
+    **Rating(difficulty=4, importance=4, minutes=25, points=4),
     cases=value_cases,
     reference=Value,
     call=calls.differentiate,
@@ -576,10 +561,7 @@ def train(features: Any, labels: Any, lr: float, steps: int) -> tuple[Any, list[
 TRAIN = Item(
     name="01.train",
     title="Bug hunt: it runs, and it learns nothing",
-    difficulty=3,
-    importance=5,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=3, importance=5, minutes=20, points=3),
     cases=train_cases,
     reference=train,
     rtol=1e-4,

@@ -9,7 +9,7 @@ from answer_book.bugs import remaining
 from answer_book.edits import edit
 from answer_book.lesson_01 import softmax
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake, Symptom
+from course_utils.grading.items import Item, Mistake, Rating, Symptom
 from course_utils.grading.rules import lesson_03 as rules
 from course_utils.grading.wire import Tensor
 
@@ -55,10 +55,7 @@ FORBIDDEN = "np.where(mask == 1, scores, -np.inf)"
 ATTENTION = Item(
     name="03.attention",
     title="Attention with a mask",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=attention_cases,
     reference=attention,
     withheld=(
@@ -221,10 +218,7 @@ JOIN_INTERLEAVED = (JOIN, "mixed.transpose(0, 2, 3, 1)")
 HEADS = Item(
     name="03.multi_head",
     title="Many heads, one vector",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=head_cases,
     reference=multi_head,
     withheld=(
@@ -328,10 +322,7 @@ def norm_over(axis: str) -> Any:
 NORM = Item(
     name="03.layer_norm",
     title="LayerNorm",
-    difficulty=1,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=1, importance=4, minutes=10, points=2),
     cases=norm_cases,
     reference=layer_norm,
     withheld=("course_utils.blocks.LayerNorm", "torch.nn.functional.layer_norm"),
@@ -443,10 +434,7 @@ NO_BLOCK_NORMS = (" + 2 * norm", "")
 COUNT = Item(
     name="03.bert_parameters",
     title="How many numbers does a BERT have?",
-    difficulty=2,
-    importance=3,
-    minutes=15,
-    points=2,
+    **Rating(difficulty=2, importance=3, minutes=15, points=2),
     cases=count_cases,
     reference=bert_parameters,
     rtol=1e-9,
@@ -578,10 +566,7 @@ def block(x: Any, mask: Any, weights: dict[str, Any], heads: int) -> Any:
 BLOCK = Item(
     name="03.block",
     title="Bug hunt: a block that mixes everything, badly",
-    difficulty=3,
-    importance=5,
-    minutes=25,
-    points=4,
+    **Rating(difficulty=3, importance=5, minutes=25, points=4),
     cases=block_cases,
     reference=block,
     rtol=1e-4,

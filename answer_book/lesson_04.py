@@ -8,7 +8,7 @@ from answer_book.bugs import remaining
 from answer_book.edits import edit
 from answer_book.lesson_01 import softmax
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake
+from course_utils.grading.items import Item, Mistake, Rating
 from course_utils.grading.wire import Tensor
 
 IGNORED = -100  # the label of a position that is not asked
@@ -58,10 +58,7 @@ HIDE_IN_PLACE = """labels = np.where(chosen, input_ids, IGNORED)
 HIDE = Item(
     name="04.hide_tokens",
     title="Hide tokens, and remember what they were",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=hide_cases,
     reference=hide_tokens,
     withheld=("course_utils.pretraining.ask_hidden",),
@@ -170,10 +167,7 @@ BY_OWN_MASK = ("[:, :-1][attention_mask[:, 1:] == 0]", "[attention_mask == 0]")
 NEXT = Item(
     name="04.next_labels",
     title="The text, moved by one",
-    difficulty=2,
-    importance=5,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=2, importance=5, minutes=10, points=2),
     cases=next_cases,
     reference=next_labels,
     withheld=("course_utils.pretraining.ask_next",),
@@ -280,10 +274,7 @@ OF_BATCH = "[loss / n for loss, n in zip(losses, counts) if n]"
 PERPLEXITY = Item(
     name="04.perplexity",
     title="Perplexity over unequal batches",
-    difficulty=3,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=5, minutes=15, points=3),
     cases=perplexity_cases,
     reference=perplexity,
     withheld=("course_utils.pretraining.perplexity",),
@@ -378,10 +369,7 @@ TOP_K = "    kept[kept < np.sort(kept)[-k]] = -np.inf\n"
 CHANCES = Item(
     name="04.chances",
     title="What may be written next",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=chances_cases,
     reference=chances,
     diagnoses=(
@@ -482,10 +470,7 @@ def language_loss(table: Any, input_ids: Any, attention_mask: Any) -> Any:
 LOSS = Item(
     name="04.language_loss",
     title="Bug hunt: a loss that is too good",
-    difficulty=4,
-    importance=5,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=4, importance=5, minutes=20, points=3),
     cases=loss_cases,
     reference=language_loss,
     rtol=1e-4,

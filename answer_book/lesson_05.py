@@ -9,7 +9,7 @@ from answer_book.bugs import remaining
 from answer_book.edits import edit
 from course_utils.grading.calls import lesson_05 as calls
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake
+from course_utils.grading.items import Item, Mistake, Rating
 from course_utils.grading.wire import Tensor
 
 # --- warm-up, then half a cosine --------------------------------------------------------------
@@ -42,10 +42,7 @@ FALL = "0.5 * (1 + math.cos(math.pi * done))"
 SCHEDULE = Item(
     name="05.warmup_then_cosine",
     title="Warm up, then fall along a cosine",
-    difficulty=1,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=1, importance=4, minutes=10, points=2),
     cases=schedule_cases,
     reference=warmup_then_cosine,
     call=calls.rates,
@@ -171,10 +168,7 @@ NORM = "norm_of_all(gradients)"
 CLIP = Item(
     name="05.clip_gradients",
     title="Clipping, all gradients together",
-    difficulty=2,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=2, importance=4, minutes=10, points=2),
     cases=clip_cases,
     reference=clip_gradients,
     rtol=1e-5,  # PyTorch adds 1e-6 to the norm
@@ -272,10 +266,7 @@ DIVIDED_BY_K = ("sizes[i] / whole", "1 / accumulate")
 ACCUMULATE = Item(
     name="05.accumulated_steps",
     title="Small batches, large steps",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=accumulation_cases,
     reference=accumulated_steps,
     diagnoses=(
@@ -378,10 +369,7 @@ COPY = "{name: array.copy() for name, array in weights.items()}"
 BEST = Item(
     name="05.Best",
     title="Keep the best weights",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=best_cases,
     reference=Best,
     call=calls.keep,
@@ -495,10 +483,7 @@ def fine_tune(model: Any, train: Any, validation: Any, lr: float, epochs: int) -
 FINE_TUNE = Item(
     name="05.fine_tune",
     title="Bug hunt: a loop that nearly works",
-    difficulty=3,
-    importance=5,
-    minutes=20,
-    points=4,
+    **Rating(difficulty=3, importance=5, minutes=20, points=4),
     cases=fine_tune_cases,
     reference=fine_tune,
     call=calls.fine_tune,

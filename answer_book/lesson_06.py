@@ -7,7 +7,7 @@ import numpy as np
 from answer_book.bugs import remaining
 from answer_book.edits import edit
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake
+from course_utils.grading.items import Item, Mistake, Rating
 
 # --- three averages of F1 ---------------------------------------------------------------------
 
@@ -52,10 +52,7 @@ OF_MEANS = """    p, r = (both / np.maximum(said, 1)).mean(), (both / np.maximum
 F1 = Item(
     name="06.f1_averages",
     title="One F1 or another",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=f1_cases,
     reference=f1_averages,
     withheld=(
@@ -137,10 +134,7 @@ SHARE = "(d > 0).mean() + (d == 0).mean() / 2"
 AUC = Item(
     name="06.auc",
     title="AUC without a curve",
-    difficulty=2,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=2, importance=4, minutes=10, points=2),
     cases=auc_cases,
     reference=auc,
     withheld=(
@@ -223,10 +217,7 @@ def calibration_error(said: np.ndarray, was: np.ndarray, bins: int) -> float:
 ECE = Item(
     name="06.calibration_error",
     title="Is 0.8 four times in five?",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=ece_cases,
     reference=calibration_error,
     withheld=(
@@ -317,10 +308,7 @@ CHI_SQUARE = "math.erfc(abs(wins - losses) / math.sqrt(2 * n)) if n else 1.0"
 MCNEMAR = Item(
     name="06.mcnemar_p",
     title="Is the better model better?",
-    difficulty=3,
-    importance=4,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=15, points=3),
     cases=mcnemar_cases,
     reference=mcnemar_p,
     withheld=("course_utils.intervals.mcnemar", "scipy.stats.binomtest"),
@@ -426,10 +414,7 @@ def report(
 REPORT = Item(
     name="06.report",
     title="Bug hunt: a report that flatters",
-    difficulty=3,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=3, importance=5, minutes=15, points=3),
     cases=report_cases,
     reference=report,
     diagnoses=remaining(

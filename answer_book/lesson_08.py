@@ -8,7 +8,7 @@ import numpy as np
 from answer_book.edits import edit
 from course_utils.grading.calls import lesson_08 as calls
 from course_utils.grading.checks import Case
-from course_utils.grading.items import Item, Mistake
+from course_utils.grading.items import Item, Mistake, Rating
 from course_utils.grading.wire import Tensor
 
 # --- when to stop -----------------------------------------------------------------------------
@@ -54,10 +54,7 @@ LAST_LOOK = """best = look
 STOP = Item(
     name="08.early_stopping",
     title="When to stop, and what to keep",
-    difficulty=2,
-    importance=5,
-    minutes=15,
-    points=3,
+    **Rating(difficulty=2, importance=5, minutes=15, points=3),
     cases=stop_cases,
     reference=early_stopping,
     withheld=("course_utils.regularization.EarlyStopping",),
@@ -130,10 +127,7 @@ def dropout(x: np.ndarray, uniform: np.ndarray, p: float, training: bool) -> np.
 DROPOUT = Item(
     name="08.dropout",
     title="Dropout by hand",
-    difficulty=1,
-    importance=4,
-    minutes=10,
-    points=2,
+    **Rating(difficulty=1, importance=4, minutes=10, points=2),
     cases=dropout_cases,
     reference=dropout,
     withheld=("torch.nn.functional.dropout",),
@@ -231,10 +225,7 @@ NO_DECAY = (" * (1 - lr * decay)", "")
 DECAY = Item(
     name="08.adamw_step",
     title="Decay that Adam does not divide away",
-    difficulty=3,
-    importance=4,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=3, importance=4, minutes=20, points=3),
     cases=adamw_cases,
     reference=adamw_step,
     withheld=("torch.optim.AdamW",),
@@ -309,10 +300,7 @@ def adversarial_gradient(table: Any, loss_of: Callable[[], Any], epsilon: float)
 FGM = Item(
     name="08.adversarial_gradient",
     title="The step that hurts most, and the way back",
-    difficulty=3,
-    importance=3,
-    minutes=20,
-    points=3,
+    **Rating(difficulty=3, importance=3, minutes=20, points=3),
     cases=fgm_cases,
     reference=adversarial_gradient,
     call=calls.two_passes,
@@ -450,10 +438,7 @@ def keep_left(*names: str) -> Mistake:
 KEEP = Item(
     name="08.train_and_keep",
     title="Bug hunt: the best weights, or so it says",
-    difficulty=3,
-    importance=5,
-    minutes=20,
-    points=4,
+    **Rating(difficulty=3, importance=5, minutes=20, points=4),
     cases=keep_cases,
     reference=train_and_keep,
     call=calls.train_and_keep,
