@@ -240,7 +240,8 @@ def test_limits_of_a_control_group_are_set_where_they_can_be(tmp_path):
 # -- places that stay hidden -----------------------------------------------------------------------
 
 LOOKING = """
-import os
+import os, numpy
+open(numpy.__file__).close()  # can still be read, not only used
 found = []
 for folder, folders, names in os.walk("/"):
     if folder == "/": folders.remove("proc")
@@ -260,11 +261,16 @@ print(run(LOOKING, sandbox.Limits(seconds=60), hidden=sys.argv[1:])[1])
 """
 
 
-def look_from(place: Path, script: str, way: str, *hidden: str, python=sys.executable) -> str:
+def look_from(
+    place: Path, script: str, way: str, *hidden: str, python=sys.executable, home=None
+) -> str:
     """Look around from inside, graded from another checkout; `script` makes its place."""
     shell = f'set -e\n{script}\nexec "$@"'
+    command = [python, "-c", LOOK, *hidden]
+    if home is not None:
+        command = as_ordinary_user(command, home)
     done = subprocess.run(
-        ["unshare", "-m", "bash", "-c", shell, "bash", python, "-c", LOOK, *hidden],
+        ["unshare", "-m", "bash", "-c", shell, "bash", *command],
         env=os.environ | {"PYTHONPATH": str(place), "COURSE_SANDBOX": way},
         capture_output=True,
         text=True,
@@ -299,6 +305,23 @@ def test_a_virtual_environment_as_the_projects_folder_is_hidden(way, tmp_path):
             copy = shutil.copytree if path.is_dir() else shutil.copy
             copy(path, place / path.name)
     found = look_from(place, script, way, f"{place}/in", python=f"{place}/bin/python")
+    assert found == "['FOUND ']"
+
+
+@as_root
+@pytest.mark.parametrize("user", ["root", "ordinary"])
+def test_a_python_in_somebodys_home_works(way, user):
+    """Inside, /home is a memory disk: what is shown of such a Python lies on top of it."""
+    home = Path(tempfile.mkdtemp(prefix="home"))
+    home.chmod(0o755)
+    prefix, place = Path("/home/a teacher/venv"), Path("/home/a teacher/course")
+    script = f"mount -t tmpfs -o mode=755 none /home; mkdir -p '{prefix}' '{place}'\n"
+    script += f"mount --bind '{sys.prefix}' '{prefix}'; mount --bind {ROOT} '{place}'"
+    theirs = home if user == "ordinary" else None
+    found = look_from(
+        place, script, way, "/home/a teacher/in", python=str(prefix / "bin/python"), home=theirs
+    )
+    shutil.rmtree(home)
     assert found == "['FOUND ']"
 
 
@@ -454,7 +477,7 @@ def test_both_ways_give_the_same(tmp_path, monkeypatch):
 def test_the_nursery_shares_no_memory_that_can_be_written(monkeypatch):
     monkeypatch.delenv("COURSE_SANDBOX", raising=False)
     nursery = births.NURSERIES.get(filesystem.hidden_folders())
-    pid = sandbox.watch.descendants(nursery.process.pid)[-1]
+    pid = sandbox.watch.descendants(nursery.process.pid)[1]  # bubblewrap is before it
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     assert len(lines) > 100  # it is the one that holds PyTorch
     assert [line for line in lines if "ws" in line.split()[1]] == []
@@ -464,7 +487,7 @@ def test_the_nursery_shares_no_memory_that_can_be_written(monkeypatch):
 def test_the_nursery_holds_no_file_of_a_submission(monkeypatch):
     monkeypatch.delenv("COURSE_SANDBOX", raising=False)
     nursery = births.NURSERIES.get(filesystem.hidden_folders())
-    pid = sandbox.watch.descendants(nursery.process.pid)[-1]
+    pid = sandbox.watch.descendants(nursery.process.pid)[1]  # bubblewrap is before it
     before = sorted(os.listdir(f"/proc/{pid}/fd"))
     with sandbox.Session(Limits()) as session:
         session.send(dumps({"cells": ["pass"], "cell_seconds": 5.0}))

@@ -7,6 +7,7 @@ what it says or raises OSError: a fork whose walls do not stand never gets to th
 
 import ctypes
 import os
+import re
 import resource
 import signal
 from pathlib import Path
@@ -24,6 +25,7 @@ NEW_NETWORK = 0x40000000  # devices, addresses, ports, abstract Unix sockets
 # What a mounted file system does not allow, and how far changes to mounts are told.
 NO_SETUID, NO_DEVICES, NO_EXECUTION = 0x2, 0x4, 0x8
 RECURSIVE, PRIVATE = 0x4000, 0x40000
+SAME = 0x1000  # no new file system: one that is there, at a second place
 
 # Operations of `prctl`: on the process itself.
 DIE_WITH_PARENT, DUMPABLE, FILTER, DROP_FROM_BOUNDS, NO_NEW_RIGHTS = 1, 4, 22, 24, 38
@@ -63,15 +65,39 @@ def new_namespaces(with_users: bool) -> None:
 
 def mount(source: str, place: str, kind: str | None, flags: int, options: str = "") -> None:
     """Mount a file system over a folder."""
-    words = [text.encode() if text is not None else None for text in (source, place, kind)]
+    words = [text if text is None else os.fsencode(text) for text in (source, place, kind)]
     _checked(LIBC.mount(*words, ctypes.c_ulong(flags), options.encode()), f"mount {place}")
 
 
 def new_disks(places: tuple[str, ...], size: int, files: int) -> None:
-    """Put an empty memory disk, bounded in bytes and in files, over each of some folders."""
+    """Put an empty memory disk, bounded in bytes and in files, over each of some folders.
+
+    What is mounted inside of such a folder (a Python in somebody's home) is mounted there again.
+    """
+    options = f"size={size},nr_inodes={files},mode=1777"
     for place in places:
-        options = f"size={size},nr_inodes={files},mode=1777"
+        inside = [(path, os.open(path, os.O_PATH)) for path in _mounts_inside(place)]
         mount("tmpfs", place, "tmpfs", NO_SETUID | NO_DEVICES, options)
+        for path, file in inside:  # hidden by the disk now, but held open
+            held = Path(f"/proc/self/fd/{file}")
+            if held.is_dir():
+                path.mkdir(0o755, parents=True)
+            else:
+                path.parent.mkdir(0o755, parents=True, exist_ok=True)
+                path.touch(0o644)
+            mount(str(held), str(path), None, SAME | RECURSIVE)
+            os.close(file)
+
+
+def _mounts_inside(place: str) -> list[Path]:
+    """Return the mount points inside of a folder, but for those that are inside of another."""
+    found: list[Path] = []
+    for line in Path("/proc/self/mounts").read_text(errors="surrogateescape").splitlines():
+        escaped = line.split()[1]  # a space is \040
+        path = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), escaped))
+        if Path(place) in path.parents and not {path, *path.parents} & set(found):
+            found.append(path)
+    return found
 
 
 def new_processes_shown() -> None:

@@ -36,7 +36,7 @@ from course_utils.grading.sandbox.filesystem import WRITABLE
 from course_utils.grading.sandbox.first import be_first, exit_code, play
 from course_utils.grading.sandbox.syscalls import system_call_filter
 
-HELD = ("numpy", "torch", "course_utils.grading.calls")
+HELD = ("numpy", "numpy.random", "torch", "course_utils.grading.calls")
 BORN, GO = b"born", b"go"
 MOST = 65536
 

@@ -76,7 +76,9 @@ def _try(limits: Limits, hidden: Sequence[str]) -> None:
         messages = [loads(line) for line in session.lines()]
     if [message.get("kind") for message in messages] != EXPECTED or None in at_home:
         told = [m["failure"][1] for m in messages if m.get("kind") == "cell"]
-        reason = "; ".join(told) or session.ending.words.strip() or "it said nothing"
+        ended = session.ending
+        said_nothing = f"it said nothing, and ended with code {ended.code} {ended.reason}".strip()
+        reason = "; ".join(told) or ended.words.strip() or said_nothing
         raise SandboxError(f"the sandbox does not hold: {reason[-600:]}. {ADVICE}")
 
 
