@@ -2,8 +2,8 @@
 
 Answers are compared after renaming: names become numbers in the order in which they appear, and
 comments, docstrings, annotations and layout are dropped. Short answers are the same by necessity,
-so they are left out, and what many have in common weighs little: a pair's weight is the sum over
-its items of how rare that code is in the class.
+so they are left out, and so is what dozens have in common. What several have weighs little: a
+pair's weight is the sum over its items of how rare that code is in the class.
 """
 
 import ast
@@ -15,6 +15,7 @@ from itertools import combinations
 
 from course_utils.grading.sources import answer_code
 
+MOST_ALIKE = 30  # what more than these have in common is how one writes it: no pairs of it
 FEWEST_NODES = 40  # of a syntax tree: two lines of arithmetic have about so many
 
 
@@ -63,6 +64,8 @@ def pairs(sources: Mapping[str, Mapping[str, str]], fewest: int = FEWEST_NODES) 
     shared: dict[tuple[str, str], list[str]] = defaultdict(list)
     weight: dict[tuple[str, str], float] = defaultdict(float)
     for (item, _), students in sorted(having.items()):
+        if len(students) > MOST_ALIKE:
+            continue
         for pair in combinations(students, 2):
             shared[pair].append(item)
             weight[pair] += math.log2(len(sources) / len(students))

@@ -11,8 +11,8 @@ import json
 import os
 import re
 import secrets
-import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,7 +21,9 @@ import psutil
 from course_utils.grading.items import answer_book
 from course_utils.grading.results import ItemResult, Result, Settings
 from course_utils.grading.submissions import Submission
+from course_utils.system import write_atomically
 
+OLD_S = 60.0  # nobody writes one file for so long, on this machine or on another that shares it
 # They do not change a result.
 LOOKS = {"command.py", "reports.py", "tables.py", "pages.py", "copies.py"}
 
@@ -85,61 +87,43 @@ def seed(path: Path) -> int:
     ValueError
         If the file holds something else than a number.
     """
-    drawn = f"{secrets.randbits(62)}\n"
-    if not path.exists():
-        with _written_aside(path, drawn, 0o600) as aside:
-            _link_once(aside, path)
-    elif not path.read_bytes().strip():
-        with _written_aside(path, drawn, 0o600) as aside:
-            os.replace(aside, path)
+    if not path.exists() or not path.read_bytes().strip():
+        drawn = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        write_atomically(drawn, lambda file: file.write(b"%d\n" % secrets.randbits(62)))
+        try:
+            drawn.chmod(0o600)
+            _link_once(drawn, path)
+        finally:
+            drawn.unlink(missing_ok=True)
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     if not text.isdecimal():
         raise ValueError(f"{path} holds no number: put back the one that was there, or pass --seed")
     return int(text)
 
 
-def _link_once(aside: Path, path: Path) -> None:
+def _link_once(drawn: Path, path: Path) -> None:
     """Give a finished file its name, unless another process was first."""
     try:
-        os.link(aside, path)
+        os.link(drawn, path)
     except FileExistsError:
-        return
+        if not path.read_bytes().strip():
+            os.replace(drawn, path)
     except OSError:  # a disk without hard links
         if not path.exists():
-            os.replace(aside, path)
+            os.replace(drawn, path)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file: whole, or not at all."""
+    """Write a text file: whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _written_aside(path, text, 0o666) as aside:
-        os.replace(aside, path)
-
-
-@contextlib.contextmanager
-def _written_aside(path: Path, text: str, mode: int) -> Iterator[Path]:
-    """Write beside a file, down to the disk, where a full one is noticed; leave nothing behind."""
-    aside = path.with_name(f".{path.name}.{_owner()}.{secrets.token_hex(4)}.part")
-    try:
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        yield aside
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-
-
-def _owner() -> str:
-    return f"{re.sub(r'[^A-Za-z0-9]', '-', socket.gethostname())[:40]}.{os.getpid()}"
+    write_atomically(path, lambda file: file.write(text.encode(errors="replace")))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what graders of this machine that were killed had begun to write."""
-    host = _owner().rpartition(".")[0]
-    for path in folder.rglob(".*.part"):
-        *_, machine, pid, _, _ = path.name.rsplit(".", 5)
-        if machine == host and pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            path.unlink(missing_ok=True)
+    """Remove what killed graders had begun to write: old files of processes that are gone."""
+    for path in folder.rglob(".*.partial"):
+        pid = path.name.split(".")[-2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > OLD_S:
+                    path.unlink()

@@ -84,3 +84,10 @@ def test_hostile_sources_are_harmless():
     assert (
         pairs({"a": {"1": deep}, "b": {"1": "\0"}, "c": {"1": "f = " + "-" * 100_000 + "1"}}) == []
     )
+
+
+def test_what_dozens_have_makes_no_pairs():
+    """A class of thousands with one natural answer would make millions of pairs."""
+    everybody = {f"s{n:03}": {"06.f1": MINE} for n in range(31)}
+    assert pairs(everybody) == []
+    assert len(pairs(dict(list(everybody.items())[:30]))) == 30 * 29 / 2
