@@ -102,25 +102,29 @@ WRONG = (
 BROKEN = (b"", SOLUTION.read_bytes()[:5000], bytes(range(128, 256)) * 40, b"[" * 100_000)
 
 
-def mixed_class(count: int) -> None:
+def hand_in_mixed(folder: Path, count: int) -> None:
     """Three fifths honest, a fifth wrong in one item, a fifth hostile or broken."""
     from tests.grading.hostile import BANK, STUBS, notebook
 
     share = max(1, count // 5)
     given = "CANARIES, PORT = ['/etc/hostname'], 80\n"
+    hand_in(folder, count - 2 * share)
+    for number in range(share):
+        wrong = nbformat.read(SOLUTION, 4)
+        wrong.cells.append(nbformat.v4.new_code_cell(WRONG[number % len(WRONG)][1]))
+        _put(folder / f"wrong{number:03}", nbformat.writes(wrong).encode())
+        if number < len(BROKEN):
+            _put(folder / f"hostile{number:03} broken", BROKEN[number])
+            continue
+        one = BANK[(number - len(BROKEN)) % len(BANK)]
+        _put(folder / f"hostile{number:03} {one.name}", notebook(STUBS + given, one.cell))
+
+
+def mixed_class(count: int) -> None:
+    """Grade a mixed class, and look that everybody got what they earned."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        hand_in(folder / "in", count - 2 * share)
-        for number in range(share):
-            wrong = nbformat.read(SOLUTION, 4)
-            wrong.cells.append(nbformat.v4.new_code_cell(WRONG[number % len(WRONG)][1]))
-            _put(folder / "in" / f"wrong{number:03}", nbformat.writes(wrong).encode())
-            if number < len(BROKEN):
-                _put(folder / "in" / f"hostile{number:03} broken", BROKEN[number])
-                continue
-            one = BANK[(number - len(BROKEN)) % len(BANK)]
-            place = folder / "in" / f"hostile{number:03} {one.name}"
-            _put(place, notebook(STUBS + given, one.cell))
+        hand_in_mixed(folder / "in", count)
         taken = with_course(folder / "in", folder / "out", "--timeout", "30", "--jobs", "2")
         rows = json.loads((folder / "out" / "report.json").read_text())["results"]
     assert len(rows) == count, f"{len(rows)} rows of {count}"

@@ -6,6 +6,8 @@ cost anybody else one, and each must have a row of its own that accuses of no ac
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.grading.hostile import Hostile
 
 # How a submission finds the runner's own way to send, and the token of the work in hand.
@@ -21,7 +23,7 @@ def write_raw(line):
         except OSError: pass
 """
 
-ROWS = (
+ATTEMPTS = (
     Hostile(
         "a cell whose number is infinite",
         "say('cell', number=float('inf'), failure=FAILURE)",
@@ -105,6 +107,8 @@ raise Ugly("lone \\ud800, nul \\x00, \\x1b[2J\\x1b]0;title\\x07, \\x9b31m, user\
         "lines that cannot be read", "for n in range(999): write_raw(b'{' * n)", ("ok", "failed")
     ),
 )
+
+ROWS = tuple(replace(one, cell=FOUND + one.cell) for one in ATTEMPTS)
 
 # Honest, and unlucky: nobody of these is accused.
 UNLUCKY = {

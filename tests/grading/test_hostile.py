@@ -30,6 +30,7 @@ from tests.grading.hostile import (
     malicious_zip,
     notebook,
 )
+from tests.grading.hostile_rows import ROWS
 from tests.grading.hostile_walls import WALLS
 from tests.grading.users import as_ordinary_user
 
@@ -93,7 +94,7 @@ def graded(walls, request):
         (place / to / student).mkdir(parents=True, exist_ok=True)
         (place / to / student / name).write_bytes(raw)
 
-    for number, hostile in enumerate((*BANK, *WALLS), start=100_000):
+    for number, hostile in enumerate((*BANK, *WALLS, *ROWS), start=100_000):
         own = given + f"mark = 'MARKER-{number}'\n"
         to = "endless" if hostile.forever else "submissions"
         hand_in(hostile.name, notebook(STUBS + own, hostile.cell), to=to)
@@ -157,7 +158,7 @@ def visible_answers() -> str:
     )
 
 
-@pytest.mark.parametrize("hostile", [*BANK, *WALLS], ids=lambda hostile: hostile.name)
+@pytest.mark.parametrize("hostile", [*BANK, *WALLS, *ROWS], ids=lambda hostile: hostile.name)
 def test_gains_nothing(graded, hostile):
     result = graded["results"][hostile.name]
     assert result.score == 0, result

@@ -16,7 +16,7 @@ from course_utils.grading.results import Settings
 from course_utils.grading.sandbox import Limits
 from course_utils.grading.submissions import collect
 from tests.grading.hostile import SOLUTION, STUBS, notebook
-from tests.grading.hostile_rows import FOUND, ROWS, UNLUCKY
+from tests.grading.hostile_rows import ROWS, UNLUCKY
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
 ALONE = 1_500_000  # kilobytes: a class of these in a grader that has imported all it needs
@@ -31,7 +31,7 @@ def graded(walls, tmp_path_factory):
         (place / "in" / student / "01_gradients.ipynb").write_bytes(raw)
 
     for hostile in ROWS:
-        hand_in(hostile.name, notebook(STUBS + FOUND, hostile.cell))
+        hand_in(hostile.name, notebook(STUBS, hostile.cell))
     for name, cells in UNLUCKY.items():
         hand_in(name, notebook(STUBS, *cells))
     hand_in("an honest student", SOLUTION.read_bytes())
