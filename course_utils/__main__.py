@@ -114,7 +114,7 @@ exit codes:
   1    nothing was graded: no sandbox, no submissions, a folder that cannot be written
   2    the command cannot be understood
   3    all was graded, and some rows need a look: timeout, crashed, out of memory, corrupt,
-       missing or tampered
+       missing, tampered or internal error
   130  interrupted; the same command goes on from there
 """
 
