@@ -121,6 +121,12 @@ MISTAKES = {
         STEPS,
         "torch.randint(N, (B,), generator=generator)",
         "y_train.argsort()[torch.randint(N // 2, (B,), generator=generator)]",
+        "square root",
+    ),
+    "steps: one draw for the mean": (
+        STEPS,
+        "(g.mean(dim=0) - full)",
+        "(g[0] - full)",
         "no bias",
     ),
     "steps: the rate does not fall": (STEPS, "rate * (1 - done", "rate * (1 - 0 * done", "settles"),
