@@ -17,13 +17,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from course_utils.sources import Source
 
 Status = Literal["ok", "warning", "failed"]
 
 COURSE = "fine-tuning-from-scratch"
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"  # in a checkout only
 LESSON_GB = 3.0  # the budget of every lesson
+CACHE_GB = 1.0  # the data, the decoder, and its copy in float32
 RUN_GB = 1.0  # the checkpoints of one training run, written twice over
 ANOTHER_FRONT_END_WILL_DO = {"jupyterlab"}  # Colab has its own, and so have editors
 INSTALL = "pip install -e . in the course's folder (or make env)"
@@ -178,7 +182,7 @@ def check_disk() -> list[Check]:
     temporary = Path(tempfile.gettempdir())
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     return [
-        _check_room("disk, cache", existing, 0.1, f"free some, or set {CACHE_VARIABLE}"),
+        _check_room("disk, cache", existing, CACHE_GB, f"free some, or set {CACHE_VARIABLE}"),
         _check_room("disk, temporary", temporary, RUN_GB, "free some, or set TMPDIR"),
     ]
 
@@ -191,26 +195,35 @@ def _check_room(name: str, folder: Path, needed_gb: float, remedy: str) -> Check
 
 def check_data() -> list[Check]:
     """Check that the data are cached, and the right ones. Fetches nothing."""
-    from course_utils.sources import CACHE_VARIABLE, SOURCES, cache_folder
+    from course_utils.sources import DECODER, SOURCES
+
+    return [_check_source("data", source) for source in SOURCES if source is not DECODER]
+
+
+def check_decoder() -> list[Check]:
+    """Check that the decoder's file is cached, and the right one. Fetches nothing."""
+    from course_utils.decoders import DECODER_VARIABLE
+    from course_utils.sources import DECODER
+
+    return [_other_weights("decoder", DECODER_VARIABLE) or _check_source("decoder", DECODER)]
+
+
+def _check_source(name: str, source: "Source") -> Check:
+    from course_utils.sources import CACHE_VARIABLE, cache_folder
     from course_utils.system import sha256
 
-    folder, found = cache_folder(), []
-    for source in SOURCES:
-        digest = sha256(folder / source.file) if (folder / source.file).is_file() else ""
-        if digest == source.sha256:
-            found.append(
-                Check("data", "ok", f"{source.name}: SHA-256 {digest[:12]}... in {folder}")
-            )
-            continue
-        wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
-        state = f"{source.file} is damaged ({wrong})" if digest else f"not in {folder} yet"
-        detail = f"{source.name}: {state}"
-        remedy = "course data (with no network: course data --from FILE)"
-        if not _can_write(folder):
-            remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
-            detail += ", and that folder cannot be written"
-        found.append(Check("data", "failed", detail, remedy))
-    return found
+    folder = cache_folder()
+    digest = sha256(folder / source.file) if (folder / source.file).is_file() else ""
+    if digest == source.sha256:
+        return Check(name, "ok", f"{source.name}: SHA-256 {digest[:12]}... in {folder}")
+    wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
+    state = f"{source.file} is damaged ({wrong})" if digest else f"not in {folder} yet"
+    detail = f"{source.name}: {state}"
+    remedy = "course data (with no network: course data --from FILE)"
+    if not _can_write(folder):
+        remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
+        detail += ", and that folder cannot be written"
+    return Check(name, "failed", detail, remedy)
 
 
 def _can_write(folder: Path) -> bool:
@@ -229,15 +242,22 @@ def check_encoder() -> list[Check]:
     from course_utils.models import ENCODER_SHA256, ENCODER_VARIABLE, encoder_path
     from course_utils.sources import DataError
 
-    if chosen := os.environ.get(ENCODER_VARIABLE):
-        detail = f"{ENCODER_VARIABLE}={chosen}: not the encoder the lessons were checked with"
-        return [Check("encoder", "warning", detail, f"unset {ENCODER_VARIABLE} to use that one")]
+    if other := _other_weights("encoder", ENCODER_VARIABLE):
+        return [other]
     try:
         folder = Path(encoder_path())
     except DataError as error:  # "what is wrong: the command that mends it"
         detail, _, remedy = str(error).partition(": ")
         return [Check("encoder", "failed", detail, remedy)]
     return [Check("encoder", "ok", f"SHA-256 {ENCODER_SHA256[:12]}... in {folder}")]
+
+
+def _other_weights(name: str, variable: str) -> Check | None:
+    """Return a warning if an environment variable swaps in other weights."""
+    if chosen := os.environ.get(variable):
+        detail = f"{variable}={chosen}: not the {name} the lessons were checked with"
+        return Check(name, "warning", detail, f"unset {variable} to use that one")
+    return None
 
 
 def check_place() -> list[Check]:
@@ -258,6 +278,7 @@ CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_disk,
     check_data,
     check_encoder,
+    check_decoder,
 )
 
 

