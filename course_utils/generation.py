@@ -243,7 +243,7 @@ def beam_search(
         log_p = logits[:, -1].log_softmax(dim=-1)  # (beams, V)
         totals = log_p + torch.tensor([[score] for score, _ in beams], device=device)
         best = totals.flatten().topk(min(2 * width, totals.numel()))
-        grown = []  # (score, row it grew from, token), best first
+        grown: list[tuple[float, int, int]] = []  # score, row it grew from, token; best first
         for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             row, token = divmod(place, log_p.size(-1))
             if token == stop_id:

@@ -62,9 +62,7 @@ def chat_example(tokenizer: PreTrainedTokenizerBase, question: str, answer: str)
         If the tokenizer has no chat template: the model has never seen a dialogue.
     """
     if not tokenizer.chat_template:
-        raise ValueError(
-            "the tokenizer has no chat template: this model was not made for dialogues"
-        )
+        raise ValueError("the tokenizer has no chat template: not a model for dialogues")
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
     )
@@ -126,7 +124,7 @@ def dpo_loss(
 ) -> Tensor:
     r"""Ask that the better answer gain more log-probability than the worse one.
 
-    .. math:: -\log \sigma\big(\beta\,[(\log \pi_w - \log \pi^0_w) - (\log \pi_l - \log \pi^0_l)]\big)
+    .. math:: -\log \sigma\big(\beta\,[\log(\pi_w / \pi^0_w) - \log(\pi_l / \pi^0_l)]\big)
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from course_utils.llama import Past
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands around a text, and one word for each class.
+    r"""What stands around a text, and one word for each class.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Prompt:
 
     Examples
     --------
-    >>> Prompt((" bad", " good"), before="Review: ", after="\\nVerdict:").around("A bore.")
+    >>> Prompt((" bad", " good"), before="Review: ", after="\nVerdict:").around("A bore.")
     'Review: A bore.\\nVerdict:'
     """
 
