@@ -22,7 +22,7 @@ from course_utils.llama import Past
 
 @dataclass(frozen=True)
 class Prompt:
-    r"""What stands around a text, and one word for each class.
+    """What stands around a text, and one word for each class.
 
     Attributes
     ----------
@@ -36,8 +36,8 @@ class Prompt:
 
     Examples
     --------
-    >>> Prompt((" bad", " good"), before="Review: ", after="\nVerdict:").around("A bore.")
-    'Review: A bore.\\nVerdict:'
+    >>> Prompt((" bad", " good"), before="Review: ", after=" Verdict:").around("A bore.")
+    'Review: A bore. Verdict:'
     """
 
     words: tuple[str, ...]

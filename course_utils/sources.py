@@ -91,8 +91,17 @@ def cache_folder() -> Path:
 
 def is_cached(source: Source, cache: Path | None = None) -> bool:
     """Return True if a source's file is in the cache and has the right hash."""
-    path = (cache or cache_folder()) / source.file
-    return path.is_file() and sha256(path) == source.sha256
+    return not fault(source, cache or cache_folder())
+
+
+def fault(source: Source, cache: Path) -> str:
+    """Say what is wrong with a source's file in the cache; nothing, if it is as it should be."""
+    path = cache / source.file
+    digest = sha256(path) if path.is_file() else ""
+    if digest == source.sha256:
+        return ""
+    wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
+    return f"{source.file} is damaged ({wrong})" if digest else f"not in {cache} yet"
 
 
 def source_of(brought: Path) -> Source:

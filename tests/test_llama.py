@@ -10,14 +10,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from course_utils.llama import (
-    DecoderConfig,
-    RMSNorm,
-    load_llama,
-    read_decoder_config,
-    rotary_waves,
-    rotate,
-)
+from course_utils.llama import load_llama, read_decoder_config
+from course_utils.llama_blocks import DecoderConfig, RMSNorm, rotary_waves, rotate
 from tests import tiny_decoders
 
 MASK = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]])
