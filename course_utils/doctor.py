@@ -104,7 +104,7 @@ def read_pins(path: Path) -> dict[str, str]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    pins = {}
+    pins: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             need = Requirement(line.split("#")[0].split(" --")[0].strip())
