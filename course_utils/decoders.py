@@ -151,7 +151,7 @@ def load_decoder(
 def convert(source: str, target: str) -> None:
     """Read a model in the GGUF format; write it as float32 safetensors, with its tokenizer."""
     import torch
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder, file = os.path.split(source)
@@ -161,7 +161,10 @@ def convert(source: str, target: str) -> None:
         del model.config.quantization_config
     model.config.save_pretrained(target)
     model.generation_config.save_pretrained(target)
-    save_model(model, os.path.join(target, "model.safetensors"), metadata={"format": "pt"})
+    state = dict(model.state_dict())
+    if model.config.tie_word_embeddings:  # one table, under the name that public checkpoints use
+        del state["lm_head.weight"]
+    save_file(state, os.path.join(target, "model.safetensors"), metadata={"format": "pt"})
     AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(target)
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from course_utils import decoders, doctor, sources
@@ -24,6 +25,7 @@ from course_utils.decoders import (
     load_decoder,
     prepare,
 )
+from course_utils.llama import load_llama
 from course_utils.sources import CACHE_VARIABLE, DECODER, DataError, Source
 from course_utils.system import sha256
 from tests import tiny_decoders
@@ -110,6 +112,15 @@ def test_the_copy_is_what_transformers_reads_from_the_file(cache, tiny_file):
     assert not model.training
     assert tokenizer.padding_side == "left"
     assert not hasattr(model.config, "quantization_config")
+    assert "model.embed_tokens.weight" in load_file(cache / COPY / "model.safetensors")
+
+
+def test_the_decoder_from_scratch_reads_the_copy(cache):
+    model, tokenizer = load_decoder(cache=cache)
+    ids = tokenizer("of the other", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        logits, _ = load_llama(str(cache / COPY))(ids, torch.ones_like(ids))
+        assert torch.allclose(logits, model(ids).logits, atol=1e-4)
 
 
 def test_a_copy_that_is_there_is_not_made_again(cache, diary):
