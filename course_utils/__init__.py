@@ -12,26 +12,32 @@ It is meant to be read, in this order; a module imports only from those above it
 8. `reading`        what a tokenizer could not read, and what it cut
 9. `batching`       tokenise, pad, bucket by length, collate
 10. `models`         the embedded encoder and its heads, parameter counts
-11. `labels`         do labels, head and loss agree?
-12. `blocks`         attention, and the block of a transformer around it, from scratch
-13. `transformer`    BERT from scratch, and the public weights to fill it
-14. `pretraining`    text that asks its own questions, and a model that answers them
-15. `metrics`        typed scores over scikit-learn and SciPy, calibration
-16. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
-17. `optimization`   what decays, how the rate moves, in which precision
-18. `recipe`         the decisions of a run, as frozen data
-19. `history`        what happened during a run: records, progress bar, log
-20. `checkpoints`    files from which a killed run continues
-21. `training`       `training_steps`, `evaluate`, `fit`
-22. `imbalance`      class weights, focal loss, sampling
-23. `thresholds`     where to cut a probability, and what each cut costs
-24. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-25. `plotting`       records and arrays to matplotlib axes
-26. `widgets`        dials to turn: ipywidgets over the plots
-27. `doctor`         is this machine ready for the lessons?
-28. `colab`          make a Google Colab runtime ready
-29. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-30. `__main__`       the `course` command
+11. `decoders`       the embedded decoder, read once and kept ready
+12. `labels`         do labels, head and loss agree?
+13. `blocks`         attention, and the block of a transformer around it, from scratch
+14. `transformer`    BERT from scratch, and the public weights to fill it
+15. `llama_blocks`   a decoder's block as it is built today, from scratch
+16. `llama`          a decoder of such blocks, and public weights in it
+17. `pretraining`    text that asks its own questions, and a model that answers them
+18. `generation`     how to choose the next token; a cache of what was read
+19. `prompting`      label words scored after a prompt, and their calibration
+20. `instructions`   dialogues as tokens, losses on answers, preferences
+21. `metrics`        typed scores over scikit-learn and SciPy, calibration
+22. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
+23. `optimization`   what decays, how the rate moves, in which precision
+24. `recipe`         the decisions of a run, as frozen data
+25. `history`        what happened during a run: records, progress bar, log
+26. `checkpoints`    files from which a killed run continues
+27. `training`       `training_steps`, `evaluate`, `fit`
+28. `imbalance`      class weights, focal loss, sampling
+29. `thresholds`     where to cut a probability, and what each cut costs
+30. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+31. `plotting`       records and arrays to matplotlib axes
+32. `widgets`        dials to turn: ipywidgets over the plots
+33. `doctor`         is this machine ready for the lessons?
+34. `colab`          make a Google Colab runtime ready
+35. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+36. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

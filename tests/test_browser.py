@@ -60,6 +60,8 @@ CALLS = {
     " load_tokenizer())",  # longer than the cut, so that moving it shows
     "attention": "widgets.attention_viewer(attention, tokens)",
     "stopping": "widgets.overfitting_explorer(runs)",
+    "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
+    " torch.linspace(3.0, -3.0, 60))",
 }
 
 
@@ -351,4 +353,5 @@ MOVES = {
     "tokens": ["ArrowLeft", "ArrowRight"],
     "attention": ["ArrowRight", "ArrowLeft"],
     "stopping": ["ArrowLeft", "ArrowRight"],
+    "sampling": ["ArrowLeft", "ArrowRight"],
 }
