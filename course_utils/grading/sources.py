@@ -113,11 +113,26 @@ def library_calls(cells: Iterable[str], target: str, withheld: Sequence[str]) ->
     """
     code = answer_code(cells, target)
     meaning = _imports(code)
+    nodes = [node for statement in code for node in ast.walk(statement)]
+    prose = _prose(nodes)
     found: set[str] = set()
-    for statement in code:
-        for node in ast.walk(statement):
+    for node in nodes:
+        if id(node) not in prose:
             found |= _reached(node, meaning, withheld)
     return sorted(found)
+
+
+def _prose(nodes: Sequence[ast.AST]) -> set[int]:
+    """Return which strings only stand there, as docstrings do, where no code asks for these."""
+    if any("__doc__" in (_text(node), getattr(node, "attr", "")) for node in nodes):
+        return set()
+    return {id(n.value) for n in nodes if isinstance(n, ast.Expr) and _text(n.value)}
+
+
+def _text(node: ast.AST) -> str:
+    """Return a string constant's text; empty for any other node."""
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else ""  # type: ignore[attr-defined]
 
 
 def _imports(code: Sequence[ast.stmt]) -> dict[str, set[str]]:
