@@ -113,6 +113,17 @@ def test_withheld_and_given_back():
     assert mcnemar.__code__ is before
 
 
+def test_methods_of_what_is_not_python_are_withheld_too():
+    import numpy as np
+
+    with withhold(["numpy.logaddexp"]):
+        with pytest.raises(LibraryCalled, match=r"numpy\.logaddexp"):
+            np.logaddexp.reduce(np.zeros((1, 2)), axis=1)
+        with pytest.raises(LibraryCalled, match=r"numpy\.logaddexp"):
+            np.logaddexp(0, 0)
+    assert np.logaddexp.reduce([0.0, 0.0]) > 0.69
+
+
 def test_a_module_not_imported_yet_refuses_that_one_name_only():
     program = """
 import sys
