@@ -279,7 +279,7 @@ NUCLEUS = Item(
 
 
 def calibrate_cases(generator: np.random.Generator) -> list[Case]:
-    """Draw a prompt that prefers one word, three words, and texts far less likely than the words."""
+    """Draw a prompt with a bias, three words, and words that are never likely."""
     cases = []
     for name, N, M, C, level in (
         ("two words, two empty texts", 5, 2, 2, -2.0),
