@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from course_utils.sources import Source
 
+MOST = 1_000_000  # seconds or GB: no machine has more, and timers and limits hold it
+
 
 def doctor(options: argparse.Namespace) -> int:
     """Say whether this machine is ready for the lessons."""
@@ -183,7 +185,7 @@ def add_grade_arguments(command: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="where the reports go")
     add("--student", action="append", metavar="NAME", help="only this one (may be repeated)")
     add("--roster", type=Path, metavar="CSV", help="who should have handed in: the first column")
-    add("--seed", type=int, help="of the hidden cases; if not given: drawn once, kept in DIR")
+    add("--seed", type=seed, help="of the hidden cases; if not given: drawn once, kept in DIR")
     add("--timeout", type=positive, default=120.0, metavar="S", help="for one submission")
     add("--memory", type=positive, default=3.0, metavar="GB", help="for one submission")
     add("--jobs", type=whole, metavar="N", help="submissions at a time; default: one per core")
@@ -197,16 +199,27 @@ def add_grade_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> float:
-    """Return a number above zero."""
+    """Return a number above zero that the system's own limits can hold."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST:,}, got {text}")
     return value
 
 
 def whole(text: str) -> int:
     """Return a whole number above zero."""
     return int(positive(str(int(text))))
+
+
+def seed(text: str) -> int:
+    """Return a seed for hidden cases: not 0, with which the visible ones are made."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number above 0, which is that of the cases students see; got {text}"
+        )
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,8 +5,8 @@ weight decay on biases and LayerNorm. Why the warm-up and the bias correction ma
 data: T. Zhang et al., arXiv:2006.05987. Loss scaling: P. Micikevicius et al., "Mixed Precision
 Training" (2018).
 
-Left out on purpose: optimisers of our own. AdamW's formula is derived in lesson 01; what trains is
-PyTorch's, which updates all parameters in one kernel.
+Left out on purpose: optimisers of our own. Adam's formula is derived in lesson 01b; what trains
+is PyTorch's, which updates all parameters in one kernel.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -88,7 +88,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, total: int, warmup: float = 
     """Return the schedule that multiplies each group's rate by `warmup_then_decay`.
 
     Step it once after each of the `total` optimiser steps.
+
+    Raises
+    ------
+    ValueError
+        If `warmup` is no share, such as a number of steps.
     """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup must be a share of all steps, from 0 to below 1, got {warmup}")
     return LambdaLR(optimizer, lambda step: warmup_then_decay(step, total, warmup))
 
 

@@ -91,6 +91,26 @@ def test_a_command_that_cannot_be_understood(arguments):
     assert "Traceback" not in shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--timeout", "inf", "at most 1,000,000"),
+        ("--timeout", "1e300", "at most 1,000,000"),
+        ("--timeout", "nan", "must be above 0"),
+        ("--memory", "inf", "at most 1,000,000"),
+        ("--seed", "0", "that of the cases students see"),
+        ("--seed", "-5", "above 0"),
+        ("--seed", "1.5", "whole number above 0"),
+        ("--jobs", "-1", "above 0"),
+    ],
+)
+def test_numbers_that_would_spoil_every_row_are_refused(option, value, words, tmp_path):
+    """With the seed 0 the hidden cases are those in the notebook; none of the others can be."""
+    shown = course("grade", tmp_path, "--lesson", "01", "--out", tmp_path / "x", option, value)
+    assert shown.returncode == 2
+    assert words in shown.stderr
+
+
 def test_data_lists_what_is_cached(archive):
     shown = course("data")
     assert shown.returncode == 0, shown.stderr
