@@ -34,12 +34,13 @@ It is meant to be read, in this order; a module imports only from those above it
 30. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
 31. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
 32. `deltas`         what of a model was trained: counted, saved, loaded
-33. `plotting`       records and arrays to matplotlib axes
-34. `widgets`        dials to turn: ipywidgets over the plots
-35. `doctor`         is this machine ready for the lessons?
-36. `colab`          make a Google Colab runtime ready
-37. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-38. `__main__`       the `course` command
+33. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
+34. `plotting`       records and arrays to matplotlib axes
+35. `widgets`        dials to turn: ipywidgets over the plots
+36. `doctor`         is this machine ready for the lessons?
+37. `colab`          make a Google Colab runtime ready
+38. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+39. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
