@@ -5,7 +5,7 @@
     python -m benchmarks.peft_table --show             # the table of what has been measured so far
 
 Every run is a line in ``build/peft_table.jsonl``; what is there is not run again. The reviews are
-short ones (at most 20 tokens) of the training part, and so are the 600 that judge, which no setting
+short ones (at most 25 tokens) of the training part, and so are the 600 that judge, which no setting
 was chosen on: the learning rates come from trial runs that were scored on the validation part.
 Lesson 09 shows the table and runs a smaller one itself.
 """
@@ -187,7 +187,7 @@ def load_data() -> tuple[list[Any], list[Any]]:
     """Return short reviews to learn from, and others to judge by."""
     train = split(load_corpus("movies")).train
     lengths = TokenizedDataset([r.text for r in train], None, load_tokenizer()).lengths()
-    short = [r for r, n in zip(train, lengths, strict=True) if n <= 20]
+    short = [r for r, n in zip(train, lengths, strict=True) if n <= 25]
     order = np.random.default_rng(9).permutation(len(short))
     chosen = [short[i] for i in order]
     return chosen[JUDGES:], chosen[:JUDGES]

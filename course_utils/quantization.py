@@ -83,6 +83,17 @@ def unpack(packed: Tensor) -> Tensor:
     return torch.cat([packed & 15, packed >> 4], dim=1)
 
 
+def inverse(scale: Tensor) -> Tensor:
+    """Return 1 / scale, and zero where the scale is: a block of equal weights has none.
+
+    Examples
+    --------
+    >>> inverse(torch.tensor([4.0, 0.0])).tolist()
+    [0.25, 0.0]
+    """
+    return torch.where(scale == 0, 0.0, 1 / scale)
+
+
 def quantize(weights: Tensor, kind: Kind = "q4_1", block: int | None = None) -> Blocks:
     """Round weights to four bits, block by block along the last dimension.
 
@@ -114,13 +125,13 @@ def quantize(weights: Tensor, kind: Kind = "q4_1", block: int | None = None) -> 
     if kind == "q4_1":
         levels, low = torch.arange(16.0), rows.amin(dim=1)
         scale = (rows.amax(dim=1) - low) / 15
-        steps = (rows - low[:, None]) * _inverse(scale)[:, None]
+        steps = (rows - low[:, None]) * inverse(scale)[:, None]
         codes = (steps + 0.5).floor().clamp(0, 15)  # as ggml rounds: a half goes up
     else:
         levels, scale = nf4_levels(), rows.abs().amax(dim=1)
         low = torch.zeros_like(scale)
         between = (levels[1:] + levels[:-1]) / 2
-        codes = torch.bucketize(rows * _inverse(scale)[:, None], between.to(rows.device))
+        codes = torch.bucketize(rows * inverse(scale)[:, None], between.to(rows.device))
     levels = levels.to(rows.device)
     return Blocks(pack(codes), scale.half(), low.half(), levels, tuple(weights.shape))
 
@@ -170,11 +181,11 @@ class FourBitLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b, shape (..., D_out)."""
-        y = _Product.apply(x, self)
+        y = CodedProduct.apply(x, self)
         return y if self.bias is None else y + self.bias
 
 
-class _Product(torch.autograd.Function):
+class CodedProduct(torch.autograd.Function):
     """x times the weights, which are unpacked anew for the gradient."""
 
     @staticmethod
@@ -215,8 +226,3 @@ def quantize_linears(
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, FourBitLinear(linear, kind, block))
     return [name for name, _ in chosen]
-
-
-def _inverse(scale: Tensor) -> Tensor:
-    """Return 1 / scale, and zero where the scale is: a block of equal weights."""
-    return torch.where(scale == 0, 0.0, 1 / scale)
