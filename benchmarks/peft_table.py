@@ -1,6 +1,6 @@
 """Ten ways to fine-tune the whole encoder, at two numbers of labels and three seeds each.
 
-    python -m benchmarks.peft_table                    # all of it: about 25 minutes on one thread
+    python -m benchmarks.peft_table                    # all of it: about 20 minutes on one thread
     python -m benchmarks.peft_table --minutes 7        # as far as that goes; the next call goes on
     python -m benchmarks.peft_table --show             # the table of what has been measured so far
 
@@ -37,7 +37,7 @@ from course_utils.training import evaluate, training_steps
 
 RESULTS = Path("build/peft_table.jsonl")
 SEEDS, JUDGES = 3, 600
-EPOCHS = {100: 8, 500: 3}  # by number of labels
+EPOCHS = {100: 4, 400: 2}  # by number of labels
 LINEAR = ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
 HALVES = ["attention.output.dense", "output.dense"]
 
@@ -205,7 +205,7 @@ def read() -> list[dict[str, Any]]:
 
 def show(lines: list[dict[str, Any]]) -> None:
     """Print the table, as Markdown."""
-    print("| method | rate | trained | on disk | in a step | time | 100 labels | 500 labels |")
+    print("| method | rate | trained | on disk | in a step | time | 100 labels | 400 labels |")
     print("|---|---|---|---|---|---|---|---|")
     full = np.mean([x["seconds"] for x in lines if x["method"] == "full fine-tuning"])
     for method in METHODS:
