@@ -19,8 +19,8 @@ __all__ = [
     "attention_viewer",
     "gradient_descent_stepper",
     "overfitting_explorer",
-    "sampling_dial",
     "rank_dial",
+    "sampling_dial",
     "threshold_dial",
     "token_explorer",
 ]
