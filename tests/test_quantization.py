@@ -78,6 +78,8 @@ def test_equal_weights_come_back(kind):
     for value in (0.0, 0.25, -1.0):
         w = torch.full((2, 64), value)
         assert torch.equal(dequantize(quantize(w, kind)), w)
+    codes = unpack(quantize(torch.zeros(1, 64), kind).packed)
+    assert (codes == {"q4_1": 0, "nf4": 7}[kind]).all()  # the code of zero, not what nan becomes
 
 
 def test_what_comes_back_has_the_same_codes_again():
