@@ -29,7 +29,7 @@ from course_utils.inputs import whole_number
 from course_utils.labels import check_labels, count_outputs
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
-from course_utils.runtime import keep_memory, pick_device
+from course_utils.runtime import memory_kept, pick_device
 
 Item = TypeVar("Item")
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -172,6 +172,7 @@ def evaluate(
 # --- a whole run --------------------------------------------------------------------------
 
 
+@memory_kept()
 def fit(
     model: nn.Module,
     train_loader: DataLoader[Example],
@@ -235,7 +236,6 @@ def fit(
         If the loss is no longer finite.
     """
     sampler = _check(train_loader, recipe, optimizer, folder, save_every, resume)
-    keep_memory()
     model.to(device or pick_device())
     _check_labels(model, loss_fn, train_loader, validation_loader)
     functions = {"loss": loss_fn, "optimizer": optimizer, "stopping": should_stop}

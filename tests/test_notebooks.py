@@ -45,7 +45,6 @@ MOST_LINES_WHOLE = 45
 BUDGET_MINUTES = {"05_fine_tuning_bert": 8.0}  # all others: 4
 BUDGET_GB = 3.0
 MOST_WORDS = 1000  # of prose between one picture and the next
-WORDS_STILL_TO_MEND = {"08_overfitting": 1752}
 # What a reader's eye rests on: an image, a figure among a cell's outputs, a table.
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img\b[^>]*>|(?:^\|.*\n?)+", re.M)
 MEASURED = re.compile(
@@ -199,11 +198,10 @@ def prose_before_code(notebook: NotebookNode, path: Path) -> list[str]:
 
 def rests_the_eye(notebook: NotebookNode, path: Path) -> list[str]:
     """A thousand words need a picture; what stands under the closing headings is not counted."""
-    limit = max(MOST_WORDS, WORDS_STILL_TO_MEND.get(path.stem, 0))
     return [
         f"{len(words):,} words without a picture, from {' '.join(words[:8])!r}"
         for words in between_pictures(notebook)
-        if len(words) > limit
+        if len(words) > MOST_WORDS
     ]
 
 
@@ -492,14 +490,6 @@ def test_a_picture_ends_a_stretch_of_words(picture):
     words = "word " * 600
     assert rests_the_eye(lesson(words, picture, words), PATH) == []
     assert rests_the_eye(lesson(words, words), PATH) != []
-
-
-@pytest.mark.parametrize("name", WORDS_STILL_TO_MEND)
-def test_what_is_still_to_mend_is(name):
-    """A lesson that has been given its pictures leaves the list of those that need them."""
-    notebook = read_notebook(ROOT / "notebooks" / f"{name}.ipynb")
-    longest = max(len(words) for words in between_pictures(notebook))
-    assert longest > MOST_WORDS, f"{name} is mended: take it out of WORDS_STILL_TO_MEND"
 
 
 @pytest.mark.parametrize(
