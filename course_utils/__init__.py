@@ -32,12 +32,15 @@ It is meant to be read, in this order; a module imports only from those above it
 28. `imbalance`      class weights, focal loss, sampling
 29. `thresholds`     where to cut a probability, and what each cut costs
 30. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-31. `plotting`       records and arrays to matplotlib axes
-32. `widgets`        dials to turn: ipywidgets over the plots
-33. `doctor`         is this machine ready for the lessons?
-34. `colab`          make a Google Colab runtime ready
-35. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-36. `__main__`       the `course` command
+31. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+32. `deltas`         what of a model was trained: counted, saved, loaded
+33. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
+34. `plotting`       records and arrays to matplotlib axes
+35. `widgets`        dials to turn: ipywidgets over the plots
+36. `doctor`         is this machine ready for the lessons?
+37. `colab`          make a Google Colab runtime ready
+38. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+39. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
