@@ -23,15 +23,21 @@ It is meant to be read, in this order; a module imports only from those above it
 19. `history`        what happened during a run: records, progress bar, log
 20. `checkpoints`    files from which a killed run continues
 21. `training`       `training_steps`, `evaluate`, `fit`
-22. `imbalance`      class weights, focal loss, sampling
-23. `thresholds`     where to cut a probability, and what each cut costs
-24. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-25. `plotting`       records and arrays to matplotlib axes
-26. `widgets`        dials to turn: ipywidgets over the plots
-27. `doctor`         is this machine ready for the lessons?
-28. `colab`          make a Google Colab runtime ready
-29. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-30. `__main__`       the `course` command
+22. `tasks`          several corpora for one model, and how they are mixed
+23. `artefacts`      a trained model, kept with what made it
+24. `imbalance`      class weights, focal loss, sampling
+25. `thresholds`     where to cut a probability, and what each cut costs
+26. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+27. `halves`         the encoder cut in two: below read once, above trained
+28. `continual`      one task after another: forgetting, rehearsal, EWC
+29. `contrastive`    few labels: pairs of sentences, pseudo-labels
+30. `lexicon`        sentiment by looking words up
+31. `plotting`       records and arrays to matplotlib axes
+32. `widgets`        dials to turn: ipywidgets over the plots
+33. `doctor`         is this machine ready for the lessons?
+34. `colab`          make a Google Colab runtime ready
+35. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+36. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -60,6 +60,7 @@ CALLS = {
     " load_tokenizer())",  # longer than the cut, so that moving it shows
     "attention": "widgets.attention_viewer(attention, tokens)",
     "stopping": "widgets.overfitting_explorer(runs)",
+    "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
 }
 
 
@@ -351,4 +352,5 @@ MOVES = {
     "tokens": ["ArrowLeft", "ArrowRight"],
     "attention": ["ArrowRight", "ArrowLeft"],
     "stopping": ["ArrowLeft", "ArrowRight"],
+    "mixing": ["ArrowRight", "ArrowLeft"],
 }

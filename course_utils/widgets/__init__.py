@@ -8,6 +8,7 @@ who cannot see it. `explorer` says how; the other modules hold a lesson's widget
 
 from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
+from course_utils.widgets.mixing import mixing_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
 from course_utils.widgets.stopping import overfitting_explorer
 from course_utils.widgets.thresholds import threshold_dial
@@ -16,6 +17,7 @@ __all__ = [
     "Explorer",
     "attention_viewer",
     "gradient_descent_stepper",
+    "mixing_dial",
     "overfitting_explorer",
     "threshold_dial",
     "token_explorer",
