@@ -26,12 +26,14 @@ It is meant to be read, in this order; a module imports only from those above it
 22. `imbalance`      class weights, focal loss, sampling
 23. `thresholds`     where to cut a probability, and what each cut costs
 24. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-25. `plotting`       records and arrays to matplotlib axes
-26. `widgets`        dials to turn: ipywidgets over the plots
-27. `doctor`         is this machine ready for the lessons?
-28. `colab`          make a Google Colab runtime ready
-29. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-30. `__main__`       the `course` command
+25. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+26. `deltas`         what of a model was trained: counted, saved, loaded
+27. `plotting`       records and arrays to matplotlib axes
+28. `widgets`        dials to turn: ipywidgets over the plots
+29. `doctor`         is this machine ready for the lessons?
+30. `colab`          make a Google Colab runtime ready
+31. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+32. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
