@@ -21,6 +21,25 @@ from course_utils.inputs import above_0, whole_number
 from course_utils.models import freeze
 
 
+def features_of(layer: nn.Module) -> tuple[int, int]:
+    """Return how long a linear layer's inputs and outputs are.
+
+    Raises
+    ------
+    ValueError
+        If it has no whole ``in_features`` and ``out_features``.
+
+    Examples
+    --------
+    >>> features_of(nn.Linear(3, 2))
+    (3, 2)
+    """
+    d_in, d_out = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    if not isinstance(d_in, int) or not isinstance(d_out, int):
+        raise ValueError(f"need a linear layer, got {type(layer).__name__}")
+    return d_in, d_out
+
+
 class LoRALinear(nn.Module):
     r"""A frozen linear layer, and beside it a change of low rank that is trained.
 
@@ -53,11 +72,9 @@ class LoRALinear(nn.Module):
     ) -> None:
         super().__init__()
         rank = whole_number(rank, "rank", least=1)
-        d_in, d_out = _features(base)
-        weight = getattr(base, "weight", None)
-        like: dict[str, Any] = {}
-        if weight is not None:
-            like = {"dtype": weight.dtype, "device": weight.device}
+        d_in, d_out = features_of(base)
+        w = getattr(base, "weight", None)  # 4-bit layers have none of which to read a type
+        like: dict[str, Any] = {} if w is None else {"dtype": w.dtype, "device": w.device}
         freeze(base)
         self.base: Any = base
         self.dropout = nn.Dropout(dropout)
@@ -121,7 +138,7 @@ class AdapterLinear(nn.Module):
     def __init__(self, base: nn.Module, width: int = 32) -> None:
         super().__init__()
         width = whole_number(width, "width", least=1)
-        _, d_out = _features(base)
+        _, d_out = features_of(base)
         freeze(base)
         self.base = base
         self.down, self.up = nn.Linear(d_out, width), nn.Linear(width, d_out)
@@ -255,11 +272,3 @@ def unmerge(model: nn.Module) -> None:
     """Put every LoRA layer's own weights back, bit for bit."""
     for layer in lora_layers(model):
         layer.unmerge()
-
-
-def _features(layer: nn.Module) -> tuple[int, int]:
-    """Return how long a linear layer's inputs and outputs are."""
-    d_in, d_out = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
-    if not isinstance(d_in, int) or not isinstance(d_out, int):
-        raise ValueError(f"need a linear layer, got {type(layer).__name__}")
-    return d_in, d_out
