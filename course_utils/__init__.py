@@ -28,16 +28,18 @@ It is meant to be read, in this order; a module imports only from those above it
 24. `imbalance`      class weights, focal loss, sampling
 25. `thresholds`     where to cut a probability, and what each cut costs
 26. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-27. `halves`         the encoder cut in two: below read once, above trained
-28. `continual`      one task after another: forgetting, rehearsal, EWC
-29. `contrastive`    few labels: pairs of sentences, pseudo-labels
-30. `lexicon`        sentiment by looking words up
-31. `plotting`       records and arrays to matplotlib axes
-32. `widgets`        dials to turn: ipywidgets over the plots
-33. `doctor`         is this machine ready for the lessons?
-34. `colab`          make a Google Colab runtime ready
-35. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-36. `__main__`       the `course` command
+27. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+28. `deltas`         what of a model was trained: counted, saved, loaded
+29. `halves`         the encoder cut in two: below read once, above trained
+30. `continual`      one task after another: forgetting, rehearsal, EWC
+31. `contrastive`    few labels: pairs of sentences, pseudo-labels
+32. `lexicon`        sentiment by looking words up
+33. `plotting`       records and arrays to matplotlib axes
+34. `widgets`        dials to turn: ipywidgets over the plots
+35. `doctor`         is this machine ready for the lessons?
+36. `colab`          make a Google Colab runtime ready
+37. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+38. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
