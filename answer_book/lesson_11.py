@@ -136,7 +136,7 @@ FORGETTING = Item(
             "rows and columns are exchanged: a row is *after* a task, a column *tested on* one",
             edit(forgetting, "scores[:-1, :-1].max(axis=0)", "scores[:-1, :-1].max(axis=1)"),
         ),
-        Mistake("summed", "the falls are added: take their mean", edit(forgetting, "mean", "sum")),
+        Mistake("summed", "the falls are added: take their mean", edit(forgetting, ".mean()", ".sum()")),
         Mistake(
             "sign",
             "the sign: a score that fell is a positive forgetting",
@@ -264,7 +264,7 @@ PAIRS = Item(
             "all be opposite to each other",
             edit(pair_loss, "cosine - alike", "cosine - (2 * alike - 1)"),
         ),
-        Mistake("summed", "the loss is a mean, not a sum", edit(pair_loss, "mean", "sum")),
+        Mistake("summed", "the loss is a mean, not a sum", edit(pair_loss, "np.mean", "np.sum")),
         Mistake(
             "whole_matrix",
             "the norm is taken over the whole batch: each vector has its own",

@@ -127,9 +127,17 @@ def rehearsal_rows(
 # --- what is left -------------------------------------------------------------------------
 
 
+def task_matrix(scores: np.ndarray) -> np.ndarray:
+    """Return scores as an array (K, K), after checking that they are one, K at least 2."""
+    scores = numbers(scores, "scores")
+    if scores.ndim != 2 or len(scores) < 2 or len(scores) != scores.shape[1]:
+        raise ValueError(f"need a row and a column for each of two tasks or more: {scores.shape}")
+    return scores
+
+
 def average_at_end(scores: np.ndarray) -> float:
     """Return the mean over tasks after the last one; `scores` as in `forgetting`."""
-    return float(_square(scores)[-1].mean())
+    return float(task_matrix(scores)[-1].mean())
 
 
 def forgetting(scores: np.ndarray) -> float:
@@ -147,12 +155,5 @@ def forgetting(scores: np.ndarray) -> float:
     >>> round(forgetting(np.array([[0.8, 0.1], [0.5, 0.9]])), 3)  # the first fell from 0.8 to 0.5
     0.3
     """
-    scores = _square(scores)
+    scores = task_matrix(scores)
     return float(np.mean(scores[:-1, :-1].max(axis=0) - scores[-1, :-1]))
-
-
-def _square(scores: np.ndarray) -> np.ndarray:
-    scores = numbers(scores, "scores")
-    if scores.ndim != 2 or len(scores) < 2 or len(scores) != scores.shape[1]:
-        raise ValueError(f"need a row and a column for each of two tasks or more: {scores.shape}")
-    return scores
