@@ -240,6 +240,8 @@ def _write(
         save_model(model.cpu(), str(inside / "model.safetensors"))
         model.encoder.config.save_pretrained(inside)
         load_tokenizer().save_pretrained(inside)
+        for file in inside.iterdir():
+            file.chmod(0o644)  # a classroom may share the folder: safetensors makes it private
         files = {file.name: sha256(file) for file in sorted(inside.iterdir())}
         content = {"made_of": record, "outputs": list(outputs), "files": files}
         (inside / "record.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
