@@ -9,7 +9,7 @@
     python make.py notebooks  rebuild the notebooks whose source changed, and the exercises
     python make.py site       build the course as web pages that work offline, in build/site
     python make.py address    make badges, Colab cells and the README lead to your own repository
-    python make.py bench      measure training speed against transformers.Trainer
+    python make.py bench      measure training beside transformers.Trainer, grading beside nbgrader
     python make.py old-laptop run the lessons as on an old laptop: float32, AVX2, one thread
     python make.py clean      delete caches; with --all, the environment too
 
@@ -522,7 +522,18 @@ def address(arguments: List[str]) -> int:
 
 
 def bench(arguments: List[str]) -> int:
-    return run(["-m", "benchmarks.training"] + arguments, env=offline())
+    """Measure what the course states ratios of, training and grading, or only what is named."""
+    if arguments and not arguments[0].startswith("-"):
+        there = sorted(path.stem for path in ROOT.glob("benchmarks/[!_]*.py"))
+        if arguments[0] not in there:
+            named = "There is no benchmark {!r}; there are: {}."
+            raise Stop(named.format(arguments[0], ", ".join(there)))
+        return run(["-m", "benchmarks." + arguments[0]] + arguments[1:], env=offline())
+    failed = run(["-m", "benchmarks.training"] + arguments, env=offline())
+    if not shutil.which("bwrap"):
+        say("Grading is not measured: it needs bubblewrap, and so Linux.")
+        return failed
+    return run(["-m", "benchmarks.grading"], env=offline()) or failed
 
 
 # What a processor of 2013 has: no AVX-512 and no bfloat16, in any library that would use them.
@@ -555,7 +566,8 @@ def clean(arguments: List[str]) -> int:
     if set(arguments) - {"--all"}:
         raise Stop("clean knows only --all, which deletes the environment too.")
     found = [ROOT / name for name in (".pytest_cache", ".mypy_cache", ".ruff_cache", "build")]
-    for folder in ("course_utils", "tools", "tests", "benchmarks", "notebooks", "solutions"):
+    code = ("course_utils", "answer_book", "tools", "tests", "benchmarks")
+    for folder in code + ("notebooks", "exercises", "solutions"):
         found += sorted((ROOT / folder).rglob("__pycache__"))
         found += sorted((ROOT / folder).rglob(".ipynb_checkpoints"))
     found += [venv_folder()] if "--all" in arguments else []

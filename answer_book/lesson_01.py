@@ -132,6 +132,7 @@ LSE = Item(
     **Rating(difficulty=2, importance=4, minutes=10, points=2),
     cases=lse_cases,
     reference=log_sum_exp,
+    withheld=("numpy.logaddexp", "scipy.special.logsumexp", "torch.logsumexp"),
     diagnoses=(
         Mistake(
             "unstable",

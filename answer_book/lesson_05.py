@@ -24,14 +24,14 @@ def schedule_cases(generator: np.random.Generator) -> list[Case]:
         "five steps, one of warm-up": (5, 1),
         "a longer run": longer,
     }
-    return [Case(name, {"total": t, "warmup": w}) for name, (t, w) in lengths.items()]
+    return [Case(name, {"total": t, "climb": c}) for name, (t, c) in lengths.items()]
 
 
-def warmup_then_cosine(step: int, total: int, warmup: int) -> float:
+def warmup_then_cosine(step: int, total: int, climb: int) -> float:
     """Climb to 1, then fall to 0 and stay there."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / (total - warmup))
+    if step < climb:
+        return (step + 1) / climb
+    done = min(1.0, (step - climb) / (total - climb))
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -52,31 +52,31 @@ SCHEDULE = Item(
         Mistake(
             "idle_first_step",
             "the first step has rate 0 and does nothing: steps count from 0, so the climb is "
-            "(step + 1) / warmup",
+            "(step + 1) / climb",
             edit(warmup_then_cosine, *FROM_0),
         ),
         Mistake(
             "idle_first_step",
             "two things. The first step has rate 0 and does nothing: the climb is "
-            "(step + 1) / warmup. And without a warm-up this divides by zero",
+            "(step + 1) / climb. And without a warm-up this divides by zero",
             edit(warmup_then_cosine, *FROM_0, "step <", "step <="),
         ),
         Mistake(
             "idle_first_step_past_the_end",
             "two things. The first step has rate 0 and does nothing: the climb is "
-            "(step + 1) / warmup. And beyond `total` the factor climbs again: it stays at 0",
+            "(step + 1) / climb. And beyond `total` the factor climbs again: it stays at 0",
             edit(warmup_then_cosine, *FROM_0, *UNCLAMPED),
         ),
         Mistake(
             "overshoots",
             "the climb goes on for one step too many, above 1, and divides by zero without a "
-            "warm-up: it ends before step = warmup",
+            "warm-up: it ends before step = climb",
             edit(warmup_then_cosine, "step <", "step <="),
         ),
         Mistake(
             "no_warmup",
             "the warm-up is missing: the first steps have the full rate",
-            edit(warmup_then_cosine, "(step + 1) / warmup", "1.0"),
+            edit(warmup_then_cosine, "(step + 1) / climb", "1.0"),
         ),
         Mistake(
             "never_falls",
@@ -93,7 +93,7 @@ SCHEDULE = Item(
             "from_start",
             "the cosine starts at step 0, so the factor jumps where the warm-up ends: start it "
             "there, and let it last the remaining steps",
-            edit(warmup_then_cosine, "(step - warmup) / (total - warmup)", "step / total"),
+            edit(warmup_then_cosine, "(step - climb) / (total - climb)", "step / total"),
         ),
         Mistake(
             "whole_cosine",
@@ -119,8 +119,8 @@ SCHEDULE = Item(
         ),
         Mistake(
             "divides_by_zero",
-            "without a warm-up (warmup = 0) this divides by zero: divide only where step < warmup",
-            edit(warmup_then_cosine, "    if step", "    step / warmup\n    if step"),
+            "without a warm-up (climb = 0) this divides by zero: divide only where step < climb",
+            edit(warmup_then_cosine, "    if step", "    step / climb\n    if step"),
         ),
     ),
 )

@@ -136,7 +136,9 @@ FORGETTING = Item(
             "rows and columns are exchanged: a row is *after* a task, a column *tested on* one",
             edit(forgetting, "scores[:-1, :-1].max(axis=0)", "scores[:-1, :-1].max(axis=1)"),
         ),
-        Mistake("summed", "the falls are added: take their mean", edit(forgetting, ".mean()", ".sum()")),
+        Mistake(
+            "summed", "the falls are added: take a mean", edit(forgetting, ".mean()", ".sum()")
+        ),
         Mistake(
             "sign",
             "the sign: a score that fell is a positive forgetting",

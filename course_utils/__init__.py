@@ -12,34 +12,40 @@ It is meant to be read, in this order; a module imports only from those above it
 8. `reading`        what a tokenizer could not read, and what it cut
 9. `batching`       tokenise, pad, bucket by length, collate
 10. `models`         the embedded encoder and its heads, parameter counts
-11. `labels`         do labels, head and loss agree?
-12. `blocks`         attention, and the block of a transformer around it, from scratch
-13. `transformer`    BERT from scratch, and the public weights to fill it
-14. `pretraining`    text that asks its own questions, and a model that answers them
-15. `metrics`        typed scores over scikit-learn and SciPy, calibration
-16. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
-17. `optimization`   what decays, how the rate moves, in which precision
-18. `recipe`         the decisions of a run, as frozen data
-19. `history`        what happened during a run: records, progress bar, log
-20. `checkpoints`    files from which a killed run continues
-21. `training`       `training_steps`, `evaluate`, `fit`
-22. `tasks`          several corpora for one model, and how they are mixed
-23. `artefacts`      a trained model, kept with what made it
-24. `imbalance`      class weights, focal loss, sampling
-25. `thresholds`     where to cut a probability, and what each cut costs
-26. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-27. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
-28. `deltas`         what of a model was trained: counted, saved, loaded
-29. `halves`         the encoder cut in two: below read once, above trained
-30. `continual`      one task after another: forgetting, rehearsal, EWC
-31. `contrastive`    few labels: pairs of sentences, pseudo-labels
-32. `lexicon`        sentiment by looking words up
-33. `plotting`       records and arrays to matplotlib axes
-34. `widgets`        dials to turn: ipywidgets over the plots
-35. `doctor`         is this machine ready for the lessons?
-36. `colab`          make a Google Colab runtime ready
-37. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-38. `__main__`       the `course` command
+11. `decoders`       the embedded decoder, read once and kept ready
+12. `labels`         do labels, head and loss agree?
+13. `blocks`         attention, and the block of a transformer around it, from scratch
+14. `transformer`    BERT from scratch, and the public weights to fill it
+15. `llama_blocks`   a decoder's block as it is built today, from scratch
+16. `llama`          a decoder of such blocks, and public weights in it
+17. `pretraining`    text that asks its own questions, and a model that answers them
+18. `generation`     how to choose the next token; a cache of what was read
+19. `prompting`      label words scored after a prompt, and their calibration
+20. `instructions`   dialogues as tokens, losses on answers, preferences
+21. `metrics`        typed scores over scikit-learn and SciPy, calibration
+22. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
+23. `optimization`   what decays, how the rate moves, in which precision
+24. `recipe`         the decisions of a run, as frozen data
+25. `history`        what happened during a run: records, progress bar, log
+26. `checkpoints`    files from which a killed run continues
+27. `training`       `training_steps`, `evaluate`, `fit`
+28. `tasks`          several corpora for one model, and how they are mixed
+29. `artefacts`      a trained model, kept with what made it
+30. `imbalance`      class weights, focal loss, sampling
+31. `thresholds`     where to cut a probability, and what each cut costs
+32. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+33. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+34. `deltas`         what of a model was trained: counted, saved, loaded
+35. `halves`         the encoder cut in two: below read once, above trained
+36. `continual`      one task after another: forgetting, rehearsal, EWC
+37. `contrastive`    few labels: pairs of sentences, pseudo-labels
+38. `lexicon`        sentiment by looking words up
+39. `plotting`       records and arrays to matplotlib axes
+40. `widgets`        dials to turn: ipywidgets over the plots
+41. `doctor`         is this machine ready for the lessons?
+42. `colab`          make a Google Colab runtime ready
+43. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+44. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

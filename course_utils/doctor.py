@@ -10,14 +10,13 @@ Left out on purpose: repairs. Installing or deleting things is for you to decide
 
 import os
 import platform
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -57,13 +56,14 @@ def check_python() -> list[Check]:
     wanted = metadata.metadata(COURSE)["Requires-Python"]
     if SpecifierSet(wanted).contains(found, prereleases=True):
         return [Check("python", "ok", found)]
-    remedy = "make a new environment with a newer Python"
-    return [Check("python", "failed", f"{found}, the course needs {wanted}", remedy)]
+    detail = f"{found}, the course needs {wanted}"
+    return [Check("python", "failed", detail, "make a new environment with a newer Python")]
 
 
 def check_packages() -> list[Check]:
     """Check that each package is there, new enough, and the version the course was tested with."""
     from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
 
     try:
         lines = metadata.requires(COURSE) or []
@@ -72,7 +72,7 @@ def check_packages() -> list[Check]:
     needed = [Requirement(line) for line in lines]
     pins = read_pins(CONSTRAINTS)
     return [
-        _check_package(need.name, str(need.specifier), pins.get(normal_name(need.name), ""))
+        _check_package(need.name, str(need.specifier), pins.get(canonicalize_name(need.name), ""))
         for need in sorted(needed, key=lambda need: need.name.lower())
         if need.marker is None or need.marker.evaluate({"extra": ""})
     ]
@@ -102,26 +102,16 @@ def _check_package(name: str, minimum: str, pin: str) -> Check:
 def read_pins(path: Path) -> dict[str, str]:
     """Return the pins of a constraints file, ``{"torch": "==2.13.0"}``; none without a file."""
     from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.utils import canonicalize_name
 
-    pins = {}
+    pins: dict[str, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             need = Requirement(line.split("#")[0].split(" --")[0].strip())
         except InvalidRequirement:  # blank, a comment, an option of pip
             continue
-        pins[normal_name(need.name)] = str(need.specifier)
+        pins[canonicalize_name(need.name)] = str(need.specifier)
     return pins
-
-
-def normal_name(name: str) -> str:
-    """Return a package's name as PyPI compares it.
-
-    Examples
-    --------
-    >>> normal_name("Typing_Extensions")
-    'typing-extensions'
-    """
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def check_device() -> list[Check]:
@@ -178,7 +168,7 @@ def check_disk() -> list[Check]:
     temporary = Path(tempfile.gettempdir())
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     return [
-        _check_room("disk, cache", existing, 0.1, f"free some, or set {CACHE_VARIABLE}"),
+        _check_room("disk, cache", existing, 1.0, f"free some, or set {CACHE_VARIABLE}"),
         _check_room("disk, temporary", temporary, RUN_GB, "free some, or set TMPDIR"),
     ]
 
@@ -191,26 +181,31 @@ def _check_room(name: str, folder: Path, needed_gb: float, remedy: str) -> Check
 
 def check_data() -> list[Check]:
     """Check that the data are cached, and the right ones. Fetches nothing."""
-    from course_utils.sources import CACHE_VARIABLE, SOURCES, cache_folder
-    from course_utils.system import sha256
+    from course_utils.sources import DECODER, SOURCES
 
-    folder, found = cache_folder(), []
-    for source in SOURCES:
-        digest = sha256(folder / source.file) if (folder / source.file).is_file() else ""
-        if digest == source.sha256:
-            found.append(
-                Check("data", "ok", f"{source.name}: SHA-256 {digest[:12]}... in {folder}")
-            )
-            continue
-        wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
-        state = f"{source.file} is damaged ({wrong})" if digest else f"not in {folder} yet"
-        detail = f"{source.name}: {state}"
-        remedy = "course data (with no network: course data --from FILE)"
-        if not _can_write(folder):
-            remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
-            detail += ", and that folder cannot be written"
-        found.append(Check("data", "failed", detail, remedy))
-    return found
+    return [_check_source("data", source) for source in SOURCES if source is not DECODER]
+
+
+def check_decoder() -> list[Check]:
+    """Check that the decoder's file is cached, and the right one. Fetches nothing."""
+    from course_utils.decoders import DECODER_VARIABLE
+    from course_utils.sources import DECODER
+
+    return _other_weights("decoder", DECODER_VARIABLE) or [_check_source("decoder", DECODER)]
+
+
+def _check_source(name: str, source: Any) -> Check:
+    from course_utils.sources import CACHE_VARIABLE, cache_folder, fault
+
+    folder = cache_folder()
+    if not (wrong := fault(source, folder)):
+        return Check(name, "ok", f"{source.name}: SHA-256 {source.sha256[:12]}... in {folder}")
+    detail = f"{source.name}: {wrong}"
+    remedy = "course data (with no network: course data --from FILE)"
+    if not _can_write(folder):
+        remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
+        detail += ", and that folder cannot be written"
+    return Check(name, "failed", detail, remedy)
 
 
 def _can_write(folder: Path) -> bool:
@@ -229,15 +224,21 @@ def check_encoder() -> list[Check]:
     from course_utils.models import ENCODER_SHA256, ENCODER_VARIABLE, encoder_path
     from course_utils.sources import DataError
 
-    if chosen := os.environ.get(ENCODER_VARIABLE):
-        detail = f"{ENCODER_VARIABLE}={chosen}: not the encoder the lessons were checked with"
-        return [Check("encoder", "warning", detail, f"unset {ENCODER_VARIABLE} to use that one")]
+    if other := _other_weights("encoder", ENCODER_VARIABLE):
+        return other
     try:
         folder = Path(encoder_path())
     except DataError as error:  # "what is wrong: the command that mends it"
         detail, _, remedy = str(error).partition(": ")
         return [Check("encoder", "failed", detail, remedy)]
     return [Check("encoder", "ok", f"SHA-256 {ENCODER_SHA256[:12]}... in {folder}")]
+
+
+def _other_weights(name: str, variable: str) -> list[Check]:
+    """Warn if an environment variable swaps in other weights."""
+    chosen = os.environ.get(variable)
+    detail = f"{variable}={chosen}: not the {name} the lessons were checked with"
+    return [Check(name, "warning", detail, f"unset {variable} to use that one")] if chosen else []
 
 
 def check_place() -> list[Check]:
@@ -258,6 +259,7 @@ CHECKS: tuple[Callable[[], list[Check]], ...] = (
     check_disk,
     check_data,
     check_encoder,
+    check_decoder,
 )
 
 

@@ -89,7 +89,7 @@ def load_encoder(*, attention: str = "auto", dropout: float = 0.1) -> PreTrained
         raise ValueError(f"dropout must be from 0 to below 1, got {dropout}")
     if attention == "auto":
         attention = "sdpa" if torch.cuda.is_available() else "eager"
-    with _quiet_loading():
+    with quiet_loading():
         return AutoModel.from_pretrained(
             encoder_path(),
             attn_implementation=attention,
@@ -207,7 +207,7 @@ def freeze(module: nn.Module) -> None:
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Silence transformers' progress bar and its report that a new head has no weights."""
     verbosity = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()

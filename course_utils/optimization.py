@@ -88,7 +88,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, total: int, warmup: float = 
     """Return the schedule that multiplies each group's rate by `warmup_then_decay`.
 
     Step it once after each of the `total` optimiser steps.
+
+    Raises
+    ------
+    ValueError
+        If `warmup` is no share, such as a number of steps.
     """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup must be a share of all steps, from 0 to below 1, got {warmup}")
     return LambdaLR(optimizer, lambda step: warmup_then_decay(step, total, warmup))
 
 

@@ -6,9 +6,11 @@ that would have written it.
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from numbers import Real
 from types import CodeType
 from typing import Any
 
@@ -18,7 +20,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from course_utils.batching import EpochSampler, Example, TokenizedDataset
+from course_utils.inputs import whole_number
 from course_utils.optimization import Precision
+
+PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Recipe:
     Raises
     ------
     ValueError
-        If one of them is out of range.
+        If one of them is no number, or out of range.
 
     Examples
     --------
@@ -64,11 +69,18 @@ class Recipe:
     validate_every: int | None = None
 
     def __post_init__(self) -> None:
-        every = self.validate_every
+        for name, value in asdict(self).items():
+            if value is None and name in ("lr", "weight_decay", "validate_every"):
+                continue
+            if name in ("epochs", "accumulate", "validate_every"):
+                whole_number(value, name)
+            elif name != "precision" and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise ValueError(f"{name} must be a number, got {value!r}")
+        every, lr, decay = self.validate_every, self.lr, self.weight_decay
         needed = {
             "epochs of at least 1": self.epochs >= 1,
-            "lr above 0": self.lr is None or self.lr > 0,
-            "weight_decay of at least 0": self.weight_decay is None or self.weight_decay >= 0,
+            "lr above 0 and finite": lr is None or 0 < lr < math.inf,
+            "weight_decay of at least 0 and finite": decay is None or 0 <= decay < math.inf,
             "warmup from 0 to below 1": 0 <= self.warmup < 1,
             "accumulate of at least 1": self.accumulate >= 1,
             "max_norm above 0": self.max_norm > 0,
@@ -138,8 +150,9 @@ def describe(thing: Any) -> Any:
     """Return what identifies a function, module or optimiser in any process.
 
     A function is its name, and a lambda, which has none, its code. Numbers bound with
-    ``functools.partial`` count, and so do a module's tensors, such as class weights, and an
-    optimiser's settings for each group of parameters.
+    ``functools.partial`` count, and those that a function made inside of another one has from
+    there; so do a module's tensors, such as class weights, its numbers, such as a label
+    smoothing, and an optimiser's settings for each group of parameters.
 
     Examples
     --------
@@ -152,12 +165,22 @@ def describe(thing: Any) -> Any:
         values = tuple(map(_plain, thing.args)), {k: _plain(v) for k, v in thing.keywords.items()}
         return f"partial({describe(thing.func)}, {values[0]}, {values[1]})"
     if isinstance(thing, nn.Module):
-        return f"{thing} { ({k: _plain(v) for k, v in thing.state_dict().items()}) }"
+        numbers = {
+            f"{name}.{k}".lstrip("."): v
+            for name, part in thing.named_modules()
+            for k, v in vars(part).items()
+            if isinstance(v, PLAIN) and k != "training" and not k.startswith("_")
+        }
+        return f"{thing} {numbers | {k: _plain(v) for k, v in thing.state_dict().items()}}"
     if isinstance(thing, torch.optim.Optimizer):
         groups = [{k: v for k, v in g.items() if k != "params"} for g in thing.param_groups]
         return f"{type(thing).__name__} {groups}"
     if code := getattr(thing, "__code__", None):
-        return _code(code) if thing.__name__ == "<lambda>" else thing.__qualname__
+        is_lambda = thing.__name__ == "<lambda>"
+        held = [cell.cell_contents for cell in thing.__closure__ or ()]
+        held += thing.__defaults__ or () if is_lambda else ()
+        held = [_plain(v) for v in held if isinstance(v, (*PLAIN, torch.Tensor))]
+        return (_code(code) if is_lambda else thing.__qualname__) + (f" {held}" if held else "")
     return type(thing).__name__ if "object at 0x" in repr(thing) else repr(thing)
 
 

@@ -4,6 +4,7 @@ Left out on purpose: a global configuration object. Every function that needs a 
 generator takes it as an argument.
 """
 
+import ctypes
 import os
 import platform
 import random
@@ -86,6 +87,23 @@ def computes_in_bfloat16(device: torch.device | str) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def keep_memory() -> bool:
+    """Let this process keep the memory that it frees; return False where that cannot be said.
+
+    glibc's `malloc` hands blocks above some megabytes back to the kernel as soon as they are
+    freed, and a training step frees and asks again for dozens of them: each time the kernel
+    clears every page, thousands a step. Kept, the pages are the process's own from the second
+    step on. The peak stays what it was; what is freed after it no longer shrinks the process.
+
+    Other systems' `malloc` and the GPU's allocator need no telling.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # as malloc.h numbers them
+    most = 2**31 - 1  # bytes; an int
+    return bool(libc.mallopt(mmap_threshold, 2**30) and libc.mallopt(trim_threshold, most))
 
 
 def seed_everything(seed: int) -> torch.Generator:

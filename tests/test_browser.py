@@ -61,6 +61,8 @@ CALLS = {
     "attention": "widgets.attention_viewer(attention, tokens)",
     "stopping": "widgets.overfitting_explorer(runs)",
     "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
+    "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
+    " torch.linspace(3.0, -3.0, 60))",
 }
 
 
@@ -353,4 +355,5 @@ MOVES = {
     "attention": ["ArrowRight", "ArrowLeft"],
     "stopping": ["ArrowLeft", "ArrowRight"],
     "mixing": ["ArrowRight", "ArrowLeft"],
+    "sampling": ["ArrowLeft", "ArrowRight"],
 }

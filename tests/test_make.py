@@ -715,6 +715,49 @@ def test_notebooks_make_exercises_and_the_map_too(make, runs):
     assert len(runs) == 1
 
 
+TRAINING = ["-m", "benchmarks.training"]
+GRADING = ["-m", "benchmarks.grading"]
+
+
+@pytest.fixture
+def benchmarks(make, monkeypatch):
+    (make.ROOT / "benchmarks").mkdir()
+    for name in ("__init__", "training", "grading", "step"):
+        (make.ROOT / "benchmarks" / f"{name}.py").touch()
+    monkeypatch.setattr(make.shutil, "which", lambda name: f"/usr/bin/{name}")
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_bench_prints_all_ratios_or_runs_the_benchmark_that_is_named(make, runs, capsys):
+    assert make.main(["bench", "--reviews", "480"]) == 0
+    assert [arguments for arguments, _ in runs] == [[*TRAINING, "--reviews", "480"], GRADING]
+    runs.clear()
+    assert make.main(["bench", "grading", "--count", "24"]) == 0
+    assert [arguments for arguments, _ in runs] == [[*GRADING, "--count", "24"]]
+    runs.clear()
+    for unknown in ("speed", "__init__"):
+        assert make.main(["bench", unknown]) == 1
+        assert "there are: grading, step, training" in capsys.readouterr().err
+    assert runs == []
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_bench_goes_on_where_there_is_no_sandbox_and_says_so(make, runs, monkeypatch, capsys):
+    monkeypatch.setattr(make.shutil, "which", lambda name: None)
+    assert make.main(["bench"]) == 0
+    assert [arguments for arguments, _ in runs] == [TRAINING]
+    assert "bubblewrap" in capsys.readouterr().out
+    make.codes["benchmarks.training"] = 1
+    assert make.main(["bench"]) == 1
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_one_benchmark_that_fails_does_not_hide_the_other(make, runs):
+    make.codes["benchmarks.training"] = 1
+    assert make.main(["bench"]) == 1
+    assert [arguments for arguments, _ in runs] == [TRAINING, GRADING]
+
+
 KERNEL_SAYS = """\
 import os, torch
 from course_utils.runtime import computes_in_bfloat16
@@ -772,10 +815,13 @@ def test_clean_spares_everything_but_caches(make, capsys):
     make.main(["env"])
     (make.ROOT / ".mypy_cache").mkdir()
     (make.ROOT / "course_utils" / "__pycache__").mkdir(exist_ok=True)
+    (make.ROOT / "exercises" / ".ipynb_checkpoints").mkdir(parents=True)
+    (make.ROOT / "exercises" / "01_gradients.ipynb").touch()
     before = {p.name for p in make.ROOT.iterdir()}
     assert make.main(["clean"]) == 0
     assert {p.name for p in make.ROOT.iterdir()} == before - {".mypy_cache"}
     assert not (make.ROOT / "course_utils" / "__pycache__").exists()
+    assert [path.name for path in (make.ROOT / "exercises").iterdir()] == ["01_gradients.ipynb"]
     assert make.main(["clean", "--everything"]) == 1
     assert make.main(["clean", "--all"]) == 0
     assert not make.venv_folder().exists()

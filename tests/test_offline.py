@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from course_utils.decoders import prepare
 from course_utils.sources import REVIEWS, fetch
 from tests.conftest import measured_minutes
 
@@ -38,11 +39,13 @@ else:
 """
 LIBRARY = """
 import course_utils
-from course_utils import datasets, models
+from course_utils import datasets, decoders, models
 corpus = datasets.load_corpus("movies")
 model = models.load_encoder()
 tokenizer = models.load_tokenizer()
 model(**tokenizer("a fine film", return_tensors="pt"))
+decoder, tokenizer = decoders.load_decoder()
+decoder(**tokenizer("a fine film", return_tensors="pt"))
 print("loaded")
 """
 LESSON = """
@@ -81,6 +84,7 @@ def set_up() -> None:
     if done.returncode:
         pytest.skip(f"network namespaces are not permitted here: {done.stderr.strip()}")
     fetch(REVIEWS)
+    prepare()
 
 
 @pytest.mark.slow

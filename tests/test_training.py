@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -289,6 +290,13 @@ def test_the_schedule_is_that_of_every_group_and_starts_before_the_first_step():
         schedule.step()
     factors = [warmup_then_decay(step, total=10, warmup=0.4) for step in range(10)]
     assert seen == [pytest.approx([factor, 10 * factor]) for factor in factors]
+
+
+@pytest.mark.parametrize("warmup", [10, 1.0, -0.1, math.nan])
+def test_a_warm_up_is_a_share_and_not_a_number_of_steps(warmup):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    with pytest.raises(ValueError, match="warmup must be a share of all steps"):
+        make_schedule(optimizer, total=100, warmup=warmup)
 
 
 # --- evaluation -------------------------------------------------------------------------------
@@ -629,6 +637,17 @@ def test_a_loss_that_is_no_number_ends_fit_and_its_bar(capsys):
         ({"max_norm": 0.0}, "max_norm above 0"),
         ({"validate_every": 0}, "validate_every of at least 1, or None"),
         ({"epochs": 0, "lr": -1.0}, "epochs of at least 1 and lr above 0"),
+        ({"lr": math.inf}, "lr above 0 and finite"),
+        ({"weight_decay": math.inf}, "weight_decay of at least 0 and finite"),
+        ({"lr": "1e-3"}, "lr must be a number, got '1e-3'"),
+        ({"lr": True}, "lr must be a number, got True"),
+        ({"warmup": None}, "warmup must be a number, got None"),
+        ({"max_norm": "1"}, "max_norm must be a number, got '1'"),
+        ({"epochs": 1.5}, "epochs must be a whole number, got 1.5"),
+        ({"epochs": math.inf}, "epochs must be a whole number, got inf"),
+        ({"epochs": None}, "epochs must be a whole number, got None"),
+        ({"accumulate": "2"}, "accumulate must be a whole number, got '2'"),
+        ({"validate_every": 2.5}, "validate_every must be a whole number, got 2.5"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(decisions, message):
@@ -865,6 +884,25 @@ def test_a_run_that_stopped_early_stays_stopped(tmp_path, untouchable):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("whose", ["recipe", "optimizer"])
+def test_a_run_with_numbers_from_numpy_can_be_resumed(tmp_path, whose):
+    """Rates out of `np.geomspace` made a checkpoint that nothing could read again."""
+    rate = np.geomspace(1e-4, 1e-3, 3)[1]
+
+    def options() -> dict[str, Any]:
+        model = tiny.model()
+        given: dict[str, Any] = {"model": model, "folder": tmp_path, **QUIET}
+        if whose == "recipe":
+            return {**given, "recipe": Recipe(epochs=np.int64(1), lr=rate)}
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        return {**given, "recipe": Recipe(epochs=1), "optimizer": optimizer}
+
+    train, validation = tiny.loaders()
+    first = fit(train_loader=train, validation_loader=validation, **options())
+    again = fit(train_loader=train, validation_loader=validation, resume=True, **options())
+    assert again.steps == first.steps
+
+
 def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     weights, history = run(tmp_path / "one", resume=True)
     other, _ = run(tmp_path / "two")
@@ -955,6 +993,13 @@ def test_other_data_or_another_sampler_is_another_run(tmp_path, untouchable):
     refused(tmp_path, "validation data was", untouchable, validation_loader=other, **options)
 
 
+def scaled_loss(factor: float) -> Callable[..., torch.Tensor]:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return factor * cross_entropy(logits, labels)
+
+    return loss
+
+
 def test_functions_are_told_apart_by_what_they_do():
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 9.0]))
     different = [
@@ -965,6 +1010,12 @@ def test_functions_are_told_apart_by_what_they_do():
         weighted,
         nn.CrossEntropyLoss(weight=torch.tensor([1.0, 8.0])),
         nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(label_smoothing=0.1),
+        nn.CrossEntropyLoss(reduction="sum"),
+        scaled_loss(2.0),
+        scaled_loss(3.0),
+        lambda logits, labels, factor=2: factor * cross_entropy(logits, labels),
+        lambda logits, labels, factor=3: factor * cross_entropy(logits, labels),
         lambda logits, labels: cross_entropy(logits, labels),
         lambda logits, labels: 2 * cross_entropy(logits, labels),
     ]

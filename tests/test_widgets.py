@@ -31,6 +31,8 @@ SCORES = 1 / (1 + np.exp(-(RANDOM.normal(size=500) + 2 * LABELS - 1.5)))
 WEIGHTS = RANDOM.random((2, 3, 4, 4))
 WEIGHTS /= WEIGHTS.sum(axis=-1, keepdims=True)
 RUNS = {"plain": ([0.7, 0.4, 0.2, 0.1], [0.6, 0.5, 0.6, 0.8]), "decay": ([0.7] * 4, [0.69] * 4)}
+WORDS = [f"w{i}" for i in range(5000)]
+NEXT = torch.linspace(4, -4, 5000)
 SENTENCES = ["An unflinchingly <b>dull</b> film.", "Lovely."]
 
 
@@ -47,6 +49,7 @@ MAKERS = {
     "attention": lambda: widgets.attention_viewer(WEIGHTS, ["a", "dull", "dull", "film"]),
     "stopping": lambda: widgets.overfitting_explorer(RUNS),
     "mixing": lambda: widgets.mixing_dial({"movies": 400, "nyt": 25}),
+    "sampling": lambda: widgets.sampling_dial(WORDS, NEXT),
 }
 # A control of each, and where to move it.
 MOVES = {
@@ -56,6 +59,7 @@ MOVES = {
     "attention": ("head", [1, 2, 0]),
     "stopping": ("patience", [1, 4, 3]),
     "mixing": ("temperature", [2.0, 10.0, float("inf")]),
+    "sampling": ("temperature", [0.3, 0.9, 2.0]),
 }
 
 
@@ -104,7 +108,7 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
     assert np.median(times) < 0.1
 
 
-@pytest.mark.parametrize("name", ["threshold", "descent", "attention", "stopping", "mixing"])
+@pytest.mark.parametrize("name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling"])
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
     stages = []
@@ -137,6 +141,15 @@ def test_blitting_that_forgets_an_artist_is_noticed():
     before = stage.png()
     line.set_ydata([1, 1])
     assert stage.png() == before
+
+
+def test_the_sampling_dial_says_what_is_kept():
+    dial = widgets.sampling_dial(["a", "b", "c"], torch.tensor([0.6, 0.3, 0.1]).log(), shown=2)
+    assert "3 of 3 tokens may be drawn. 'a' has 0.60" in dial.said
+    dial.controls["top_k"].value = 2
+    assert "2 of 3 tokens may be drawn. 'a' has 0.67 (before: 0.60)" in dial.said
+    dial.controls["top_p"].value = 0.5
+    assert "1 of 3 tokens may be drawn. 'a' has 1.00" in dial.said
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 1.0])
@@ -215,6 +228,8 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.attention_viewer(WEIGHTS * 2, list("abcd")),
         lambda: widgets.attention_viewer(WEIGHTS[0], list("abcd")),
         lambda: widgets.overfitting_explorer({}),
+        lambda: widgets.sampling_dial(["a", "b"], torch.zeros(2), shown=2),
+        lambda: widgets.sampling_dial(["a", "b"], torch.zeros(3), shown=1),
         lambda: widgets.overfitting_explorer({"a": ([1.0], [1.0, 2.0])}),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(), window=(0, 1, 0, 1)),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),

@@ -65,7 +65,7 @@ def web_address(remote: str) -> str:
     ):
         raise ValueError(
             "an address like https://github.com/you/course or git@github.com:you/course.git is "
-            f"needed, got {remote!r}"
+            f"needed, got {text!r}"
         )
     scheme = parts.scheme if parts.scheme in ("https", "http") else "https"
     port = f":{parts.port}" if parts.port and scheme == parts.scheme else ""  # that of ssh is not

@@ -32,6 +32,7 @@ PAGES = (
     "docs/setup.md",
     "docs/students.md",
     "docs/instructors.md",
+    "docs/grader.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )

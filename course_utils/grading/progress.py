@@ -23,6 +23,7 @@ from course_utils.grading.notebook_check import (
 from course_utils.sources import cache_folder
 from course_utils.system import write_atomically
 
+LIBRARY = Path(__file__).resolve().parents[1]
 Row = Sequence[str]
 
 
@@ -42,10 +43,10 @@ def find_notebooks(folder: Path | None) -> list[Path]:
     raise NotAnExercise(f"no notebooks {wanted}: name the folder, as in `course progress FOLDER`")
 
 
-def library_hash() -> str:
-    """Return a hash of the library's source."""
+def library_hash(package: Path = LIBRARY) -> str:
+    """Return a hash of the library: its source, and the cases that come as data."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).resolve().parents[1].rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.jsonl")]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -10,25 +10,24 @@ What it does not see: a name put together from pieces while the notebook runs. T
 """
 
 import ast
+import functools
 import symtable
 from collections.abc import Iterable, Sequence
 
+Statement = tuple[ast.stmt, set[str], set[str]]  # and the names that it binds, and uses
+MOST_KEPT = 5_000  # characters of a cell that is remembered: a syntax tree is large
 
-def statements(cells: Iterable[str]) -> list[ast.stmt]:
-    """Return the statements of all cells, in order; a cell that is not Python has none.
+
+def statements(cell: str) -> list[ast.stmt]:
+    """Return the statements of a cell; one that is not Python has none.
 
     Lines of IPython's own (``%``, ``!``, ``?``) are left out.
     """
-    found: list[ast.stmt] = []
-    for cell in cells:
-        lines = [
-            line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?"))
-        ]
-        try:
-            found += ast.parse("\n".join(lines)).body
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            continue
-    return found
+    lines = [line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!", "?"))]
+    try:
+        return ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return []
 
 
 def bound_and_used(statement: ast.stmt) -> tuple[set[str], set[str]]:
@@ -53,6 +52,16 @@ def bound_and_used(statement: ast.stmt) -> tuple[set[str], set[str]]:
     return bound, used
 
 
+@functools.lru_cache(maxsize=100)  # a notebook has some twenty
+def read_cell(cell: str) -> list[Statement]:
+    """Return the statements of a cell, each with the names that it binds and uses.
+
+    A cell is asked for with every item, and many students have the same: the last ones are
+    remembered. Nobody may change what is returned.
+    """
+    return [(each, *bound_and_used(each)) for each in statements(cell)]
+
+
 def answer_code(cells: Iterable[str], target: str) -> list[ast.stmt]:
     r"""Return the statements that the object `target` is made of and uses, in their order.
 
@@ -62,22 +71,23 @@ def answer_code(cells: Iterable[str], target: str) -> list[ast.stmt]:
     >>> [ast.unparse(s).split("(")[0] for s in answer_code(cells, "f")]
     ['import math', 'def f', 'g = math.exp']
     """
-    every = statements(cells)
-    names = [bound_and_used(statement) for statement in every]
+    every: list[Statement] = []
+    for cell in cells:
+        every += read_cell(cell) if len(cell) <= MOST_KEPT else read_cell.__wrapped__(cell)
     by_name: dict[str, list[int]] = {}
-    for index, (bound, _) in enumerate(names):
+    for index, (_, bound, _) in enumerate(every):
         for name in bound:
             by_name.setdefault(name, []).append(index)
     waiting, seen = [target], {target}
-    chosen = {index for index, statement in enumerate(every) if _is_star(statement)}
+    chosen = {index for index, (statement, _, _) in enumerate(every) if _is_star(statement)}
     while waiting:
         for index in by_name.get(waiting.pop(), []):
             if index not in chosen:
                 chosen.add(index)
-                new = names[index][1] - seen
+                new = every[index][2] - seen
                 waiting += new
                 seen |= new
-    return [every[index] for index in sorted(chosen)]
+    return [every[index][0] for index in sorted(chosen)]
 
 
 def _is_star(statement: ast.stmt) -> bool:
@@ -103,11 +113,26 @@ def library_calls(cells: Iterable[str], target: str, withheld: Sequence[str]) ->
     """
     code = answer_code(cells, target)
     meaning = _imports(code)
+    nodes = [node for statement in code for node in ast.walk(statement)]
+    prose = _prose(nodes)
     found: set[str] = set()
-    for statement in code:
-        for node in ast.walk(statement):
+    for node in nodes:
+        if id(node) not in prose:
             found |= _reached(node, meaning, withheld)
     return sorted(found)
+
+
+def _prose(nodes: Sequence[ast.AST]) -> set[int]:
+    """Return which strings only stand there, as docstrings do, where no code asks for these."""
+    if any("__doc__" in (_text(node), getattr(node, "attr", "")) for node in nodes):
+        return set()
+    return {id(n.value) for n in nodes if isinstance(n, ast.Expr) and _text(n.value)}
+
+
+def _text(node: ast.AST) -> str:
+    """Return a string constant's text; empty for any other node."""
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else ""  # type: ignore[attr-defined]
 
 
 def _imports(code: Sequence[ast.stmt]) -> dict[str, set[str]]:

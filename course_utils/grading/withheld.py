@@ -28,6 +28,22 @@ def refuse(name: str) -> NoReturn:
     raise LibraryCalled(f"this calls the library's own {name}")
 
 
+class Refusing:
+    """Stands for a function that is not Python's: to call it, or a method of it, is refused."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *given: Any, **named: Any) -> NoReturn:
+        """Refuse."""
+        refuse(self._name)
+
+    def __getattr__(self, attribute: str) -> NoReturn:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        refuse(self._name)
+
+
 class Closed(ModuleType):
     """Stands for a module not imported yet: it refuses what is withheld, and is it for all else."""
 
@@ -98,7 +114,7 @@ def _exchange(module: Any, attribute: str, name: str, undo: contextlib.ExitStack
         function.__code__ = _refusing(name, len(function.__code__.co_freevars))
     else:
         undo.callback(setattr, module, attribute, found)
-        setattr(module, attribute, lambda *given, **named: refuse(name))
+        setattr(module, attribute, Refusing(name))
 
 
 def _refusing(name: str, cells: int) -> Any:

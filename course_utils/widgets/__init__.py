@@ -10,6 +10,7 @@ from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
 from course_utils.widgets.mixing import mixing_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
+from course_utils.widgets.sampling import sampling_dial
 from course_utils.widgets.stopping import overfitting_explorer
 from course_utils.widgets.thresholds import threshold_dial
 
@@ -19,6 +20,7 @@ __all__ = [
     "gradient_descent_stepper",
     "mixing_dial",
     "overfitting_explorer",
+    "sampling_dial",
     "threshold_dial",
     "token_explorer",
 ]

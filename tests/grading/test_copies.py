@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import symtable
+
+from course_utils.grading import sources
 from course_utils.grading.copies import answer_source, normal_form, pairs
+from course_utils.grading.sources import answer_code
 
 MINE = """
 def f1(labels, predicted):
@@ -91,3 +95,30 @@ def test_what_dozens_have_makes_no_pairs():
     everybody = {f"s{n:03}": {"06.f1": MINE} for n in range(31)}
     assert pairs(everybody) == []
     assert len(pairs(dict(list(everybody.items())[:30]))) == 30 * 29 / 2
+
+
+def test_a_notebook_is_read_once_for_all_its_items(monkeypatch):
+    """Or finding copies in a large class takes longer than grading it on a cluster."""
+    cells = [f"import math\ndef f{n}(x): return math.exp(x) + {n}" for n in range(10)]
+    sources.read_cell.cache_clear()
+    seen = []
+    table = symtable.symtable
+    monkeypatch.setattr(
+        "course_utils.grading.sources.symtable.symtable",
+        lambda text, *rest: seen.append(text) or table(text, *rest),
+    )
+    for n in range(10):
+        assert answer_source(cells, f"f{n}").startswith(f"def f{n}(")
+    assert len(seen) == 20  # statements
+
+
+def test_what_is_remembered_is_small(monkeypatch):
+    """Cells come from students: a thousand long ones must not stay in memory."""
+    kept = sources.read_cell
+    long = "x = [" + "1, " * 4000 + "]"
+    before = kept.cache_info().currsize
+    assert len(answer_code([long], "x")) == 1
+    assert kept.cache_info().currsize == before
+    for n in range(300):
+        answer_code([f"x = {n}"], "x")
+    assert kept.cache_info().currsize <= 100

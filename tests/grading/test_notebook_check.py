@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from course_utils.grading import visible
 from course_utils.grading.notebook_check import look, points_of, report
+from course_utils.grading.progress import library_hash
 from course_utils.grading.results import Settings
 from course_utils.grading.row import grade_one
 from course_utils.grading.sandbox import Limits
@@ -402,6 +405,15 @@ def test_progress_runs_again_what_has_changed_and_all_when_asked(folder):
     assert again.stderr.splitlines() == ["running 06_evaluation.ipynb ..."]
     assert "5 of 5   14 of 14" in again.stdout
     assert len(progress(folder, "exercises", "--check").stderr.splitlines()) == 2
+
+
+def test_a_corrected_item_is_another_library(tmp_path):
+    """It changes the cases that come as data, and no line of code."""
+    package = shutil.copytree(Path(visible.__file__).parents[1], tmp_path / "course_utils")
+    before = library_hash(package)
+    [key] = (package / "grading" / "keys").glob("lesson_06.jsonl")
+    key.write_bytes(key.read_bytes().replace(b'"points": 3', b'"points": 4', 1))
+    assert library_hash(package) != before == library_hash()
 
 
 def test_a_damaged_kept_result_is_made_again(folder):

@@ -63,6 +63,8 @@ NAMES = ("course_utils.intervals.mcnemar",)
         "def f(): exec('from course_utils.intervals import mcnemar')",
         "from course_utils.intervals import mcnemar\nhelp_me = mcnemar\ndef f(): return help_me()",
         "from course_utils.intervals import mcnemar\nclass A: g = mcnemar\ndef f(): return A.g()",
+        "def f():\n    'from course_utils.intervals import mcnemar'\n    exec(f.__doc__)",
+        "def f():\n    'course_utils.intervals.mcnemar'\n    return eval(getattr(f, '__doc__'))",
     ],
 )
 def test_the_library_is_seen_in_the_code(cell):
@@ -77,11 +79,27 @@ def test_the_library_is_seen_in_the_code(cell):
         "def mcnemar(): return 1\ndef f(): return mcnemar()",
         "from course_utils.intervals import seed_interval\ndef f(): return seed_interval()",
         "def f():\n    'As mcnemar did, in 1947.'\n    return 1",
+        "def f():\n    'The same as course_utils.intervals.mcnemar(a, b).p_value.'\n    return 1",
         "this is not Python\n",
     ],
 )
 def test_comparing_with_the_library_is_welcome(cell):
     assert library_calls(["%matplotlib inline", cell], "f", NAMES) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "import torch\ndef log_sum_exp(z): return torch.logsumexp(torch.tensor(z), 1).numpy()",
+        "from scipy.special import logsumexp\ndef log_sum_exp(z): return logsumexp(z, axis=1)",
+        "import numpy as np\ndef log_sum_exp(z): return np.logaddexp.reduce(z, axis=1)",
+    ],
+)
+def test_a_stable_log_sum_exp_is_not_one_call(answer):
+    from course_utils.grading.items import load_items
+
+    [item] = [item for item in load_items("01") if item.target == "log_sum_exp"]
+    assert len(library_calls([answer], item.target, item.withheld)) == 1
 
 
 def test_withheld_and_given_back():
@@ -93,6 +111,17 @@ def test_withheld_and_given_back():
             mcnemar()
         assert seed_interval.__code__
     assert mcnemar.__code__ is before
+
+
+def test_methods_of_what_is_not_python_are_withheld_too():
+    import numpy as np
+
+    with withhold(["numpy.logaddexp"]):
+        with pytest.raises(LibraryCalled, match=r"numpy\.logaddexp"):
+            np.logaddexp.reduce(np.zeros((1, 2)), axis=1)
+        with pytest.raises(LibraryCalled, match=r"numpy\.logaddexp"):
+            np.logaddexp(0, 0)
+    assert np.logaddexp.reduce([0.0, 0.0]) > 0.69
 
 
 def test_a_module_not_imported_yet_refuses_that_one_name_only():

@@ -132,7 +132,11 @@ raise ValueError(str(time.process_time() - used))
 
 
 def test_a_crowd_of_processes_gets_no_more_than_one(way):
-    """The neighbour of 14 spinning processes computes at least half as much as all of them."""
+    """14 spinning processes compute as one would, and their neighbour beside all of them.
+
+    Fair is as much as they: a quarter leaves room for whatever else this machine is doing. Without
+    the wall it is a fourteenth, and the crowd has every core.
+    """
     limits, session = Limits(seconds=60), None
 
     def spin():
@@ -149,13 +153,14 @@ def test_a_crowd_of_processes_gets_no_more_than_one(way):
     while session is None or session.watch.seconds() < 0.5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    start = session.watch.seconds()
+    start, since = session.watch.seconds(), time.monotonic()
     _, [words] = run(WORK, limits)
-    crowds = session.watch.seconds() - start
+    crowds, elapsed = session.watch.seconds() - start, time.monotonic() - since
     session.stop = threading.Event()
     session.stop.set()
     crowd.join()
-    assert float(words) > crowds / 2, (words, crowds)
+    assert crowds < 1.2 * elapsed
+    assert float(words) > crowds / 4, (words, crowds)
 
 
 def test_computing_time_is_summed_over_the_tree(monkeypatch):

@@ -16,9 +16,9 @@ def numbers(values: Any) -> Any:
 
 
 def rates(target: Any, inputs: dict[str, Any]) -> Any:
-    """Call ``target(step, total, warmup)`` for each step, and for two beyond the end."""
-    total, warmup = inputs["total"], inputs["warmup"]
-    return numbers([target(step, total, warmup) for step in range(total + 3)])
+    """Call ``target(step, total, climb)`` for each step, and for two beyond the end."""
+    total, climb = inputs["total"], inputs["climb"]
+    return numbers([target(step, total, climb) for step in range(total + 3)])
 
 
 def keep(target: Any, inputs: dict[str, Any]) -> dict[str, Any]:
