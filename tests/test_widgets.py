@@ -108,7 +108,9 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
     assert np.median(times) < 0.1
 
 
-@pytest.mark.parametrize("name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling"])
+@pytest.mark.parametrize(
+    "name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling"]
+)
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
     stages = []
