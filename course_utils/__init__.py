@@ -31,21 +31,22 @@ It is meant to be read, in this order; a module imports only from those above it
 27. `training`       `training_steps`, `evaluate`, `fit`
 28. `tasks`          several corpora for one model, and how they are mixed
 29. `artefacts`      a trained model, kept with what made it
-30. `imbalance`      class weights, focal loss, sampling
-31. `thresholds`     where to cut a probability, and what each cut costs
-32. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-33. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
-34. `deltas`         what of a model was trained: counted, saved, loaded
-35. `halves`         the encoder cut in two: below read once, above trained
-36. `continual`      one task after another: forgetting, rehearsal, EWC
-37. `contrastive`    few labels: pairs of sentences, pseudo-labels
-38. `lexicon`        sentiment by looking words up
-39. `plotting`       records and arrays to matplotlib axes
-40. `widgets`        dials to turn: ipywidgets over the plots
-41. `doctor`         is this machine ready for the lessons?
-42. `colab`          make a Google Colab runtime ready
-43. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-44. `__main__`       the `course` command
+30. `movie_model`    lesson 05's model, found or trained again
+31. `imbalance`      class weights, focal loss, sampling
+32. `thresholds`     where to cut a probability, and what each cut costs
+33. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+34. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+35. `deltas`         what of a model was trained: counted, saved, loaded
+36. `halves`         the encoder cut in two: below read once, above trained
+37. `continual`      one task after another: forgetting, rehearsal, EWC
+38. `contrastive`    few labels: pairs of sentences, pseudo-labels
+39. `lexicon`        sentiment by looking words up
+40. `plotting`       records and arrays to matplotlib axes
+41. `widgets`        dials to turn: ipywidgets over the plots
+42. `doctor`         is this machine ready for the lessons?
+43. `colab`          make a Google Colab runtime ready
+44. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+45. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from course_utils import artefacts
+from course_utils import artefacts, movie_model
 from course_utils.artefacts import code_hash, damage, load_artefact, made_of, trained
 from course_utils.batching import collate
 from course_utils.models import SentenceClassifier
@@ -227,9 +227,11 @@ def test_there_is_no_model_in_an_empty_folder(tmp_path):
 def test_the_movie_model_trains_by_the_published_recipe(tmp_path, monkeypatch):
     """With a tiny encoder and few reviews; the real run is lesson 05's."""
     reviews = tiny.reviews(40)
-    monkeypatch.setattr(artefacts, "load_corpus", lambda name: reviews)
-    monkeypatch.setattr(artefacts, "load_classifier", lambda outputs, seed: _with_outputs(outputs))
-    found = artefacts.movie_model(tmp_path)
+    monkeypatch.setattr(movie_model, "load_corpus", lambda name: reviews)
+    monkeypatch.setattr(
+        movie_model, "load_classifier", lambda outputs, seed: _with_outputs(outputs)
+    )
+    found = movie_model.movie_model(tmp_path)
     assert found.outputs == ("rating", "negative", "neutral", "positive")
     assert found.record["recipe"]["lr"] == 1e-4
     assert found.record["recipe"]["epochs"] == 2
