@@ -198,7 +198,12 @@ def _replace_copy(source: Path, copy: Path) -> None:
 
 def _made_from() -> dict[str, str]:
     """Return all that decides what the copy looks like."""
-    versions = {name: metadata.version(name) for name in ("gguf", "transformers")}
+    try:
+        versions = {name: metadata.version(name) for name in ("gguf", "transformers")}
+    except metadata.PackageNotFoundError as error:
+        raise DataError(
+            f"the package {error.name} is not installed: pip install {error.name}"
+        ) from None
     return {"sha256": DECODER.sha256, **versions}
 
 

@@ -154,7 +154,7 @@ def pack(examples: Sequence[Example], length: int) -> list[list[Example]]:
     """Put examples together into rows of at most `length` tokens: first fit, longest first.
 
     Only the count of rows and of padding is of use here: a model that trains on such rows must
-    also keep each example from seeing its neighbours, which lesson 12 does.
+    also keep each example from seeing its neighbours.
 
     Raises
     ------

@@ -5,8 +5,8 @@ weight decay on biases and LayerNorm. Why the warm-up and the bias correction ma
 data: T. Zhang et al., arXiv:2006.05987. Loss scaling: P. Micikevicius et al., "Mixed Precision
 Training" (2018).
 
-Left out on purpose: optimisers of our own. AdamW's formula is derived in lesson 01; what trains is
-PyTorch's, which updates all parameters in one kernel.
+Left out on purpose: optimisers of our own. Adam's formula is derived in lesson 01b; what trains
+is PyTorch's, which updates all parameters in one kernel.
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -9,6 +9,8 @@ import os
 import platform
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 
@@ -89,21 +91,29 @@ def computes_in_bfloat16(device: torch.device | str) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def keep_memory() -> bool:
-    """Let this process keep the memory that it frees; return False where that cannot be said.
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Let the process keep the memory that it frees, until the body ends.
 
     glibc's `malloc` hands blocks above some megabytes back to the kernel as soon as they are
     freed, and a training step frees and asks again for dozens of them: each time the kernel
     clears every page, thousands a step. Kept, the pages are the process's own from the second
-    step on. The peak stays what it was; what is freed after it no longer shrinks the process.
+    step on. What is free in the end goes back.
 
-    Other systems' `malloc` and the GPU's allocator need no telling.
+    Other systems' `malloc` and the GPU's allocator need no telling; there it does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
-        return False
+        yield
+        return
     libc, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3  # as malloc.h numbers them
-    most = 2**31 - 1  # bytes; an int
-    return bool(libc.mallopt(mmap_threshold, 2**30) and libc.mallopt(trim_threshold, most))
+    libc.mallopt(mmap_threshold, 2**30)
+    libc.mallopt(trim_threshold, 2**31 - 1)  # bytes; the largest int
+    try:
+        yield
+    finally:
+        libc.mallopt(mmap_threshold, 2**25)  # where glibc's own adaptation would end
+        libc.mallopt(trim_threshold, 2**26)
+        libc.malloc_trim(0)
 
 
 def seed_everything(seed: int) -> torch.Generator:

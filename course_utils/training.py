@@ -25,10 +25,11 @@ from torch.utils.data import DataLoader
 from course_utils.batching import Batch, EpochSampler, Example, TokenizedDataset
 from course_utils.checkpoints import RunFolder
 from course_utils.history import EpochRecord, EvalRecord, History, RunDisplay, StepRecord
+from course_utils.inputs import whole_number
 from course_utils.labels import check_labels, count_outputs
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
-from course_utils.runtime import keep_memory, pick_device
+from course_utils.runtime import memory_kept, pick_device
 
 Item = TypeVar("Item")
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -171,6 +172,7 @@ def evaluate(
 # --- a whole run --------------------------------------------------------------------------
 
 
+@memory_kept()
 def fit(
     model: nn.Module,
     train_loader: DataLoader[Example],
@@ -234,7 +236,6 @@ def fit(
         If the loss is no longer finite.
     """
     sampler = _check(train_loader, recipe, optimizer, folder, save_every, resume)
-    keep_memory()
     model.to(device or pick_device())
     _check_labels(model, loss_fn, train_loader, validation_loader)
     functions = {"loss": loss_fn, "optimizer": optimizer, "stopping": should_stop}
@@ -297,8 +298,7 @@ def _check(
     resume: bool,
 ) -> EpochSampler:
     """Refuse arguments that cannot be meant; return the loader's sampler."""
-    if save_every < 1:
-        raise ValueError(f"save_every must be at least 1, got {save_every}")
+    whole_number(save_every, "save_every", least=1)
     if resume and not folder:
         raise ValueError("resume=True needs the folder of the run to continue")
     if optimizer and (recipe.lr, recipe.weight_decay) != (None, None):

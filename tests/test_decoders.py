@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -187,6 +188,19 @@ def test_a_decoder_that_cannot_be_had_is_one_clear_sentence(monkeypatch, tmp_pat
     with pytest.raises(DataError, match=wanted):
         load_decoder(cache=tmp_path)
     assert not (tmp_path / COPY).exists()
+
+
+def test_without_the_package_that_reads_the_file_the_error_says_so(monkeypatch, cache):
+    real = metadata.version
+
+    def missing(name: str) -> str:
+        if name == "gguf":
+            raise metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(DataError, match="gguf is not installed: pip install gguf"):
+        prepare(cache)
 
 
 def test_a_file_that_cannot_be_read_leaves_no_copy(monkeypatch, tmp_path):

@@ -44,6 +44,9 @@ MOST_LINES = 25
 MOST_LINES_WHOLE = 45
 BUDGET_MINUTES = {"05_fine_tuning_bert": 8.0}  # all others: 4
 BUDGET_GB = 3.0
+MOST_WORDS = 1000  # of prose between one picture and the next
+# What a reader's eye rests on: an image, a figure among a cell's outputs, a table.
+PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img\b[^>]*>|(?:^\|.*\n?)+", re.M)
 MEASURED = re.compile(
     r"^\*\*Measured:\*\* ([\d.]+) min and ([\d.]+) GB peak memory on a \d+-core CPU$", re.M
 )
@@ -193,6 +196,28 @@ def prose_before_code(notebook: NotebookNode, path: Path) -> list[str]:
     return found
 
 
+def rests_the_eye(notebook: NotebookNode, path: Path) -> list[str]:
+    """A thousand words need a picture; what stands under the closing headings is not counted."""
+    return [
+        f"{len(words):,} words without a picture, from {' '.join(words[:8])!r}"
+        for words in between_pictures(notebook)
+        if len(words) > MOST_WORDS
+    ]
+
+
+def between_pictures(notebook: NotebookNode) -> list[list[str]]:
+    """The words of prose before the first picture, between two, and after the last."""
+    page = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            no_prose = r"^(```|~~~).*?^\1|\$\$.*?\$\$"  # fenced code, a formula on its own line
+            page.append(re.sub(no_prose, "", cell.source, flags=re.M | re.S))
+        elif any(kind.startswith("image/") for out in cell.outputs for kind in out.get("data", {})):
+            page.append("![a figure](output)")
+    body = re.split(rf"^## {CLOSING[0]}", "\n\n".join(page), flags=re.M)[0]
+    return [part.split() for part in PICTURE.split(body)]
+
+
 # -- rules for every notebook -------------------------------------------------------------------
 
 
@@ -332,6 +357,7 @@ FOR_LESSONS: list[Rule] = [
     shows_claims,
     short_cells,
     prose_before_code,
+    rests_the_eye,
 ]
 FOR_ALL: list[Rule] = [
     images_described,
@@ -456,6 +482,17 @@ def test_a_good_lesson_breaks_no_rule():
 
 
 @pytest.mark.parametrize(
+    "picture",
+    [figure("a line"), "![a box](box.svg)", '<img src="a.svg" alt="a box">', "| a |\n|---|\n| 1 |"],
+    ids=["output", "image", "tag", "table"],
+)
+def test_a_picture_ends_a_stretch_of_words(picture):
+    words = "word " * 600
+    assert rests_the_eye(lesson(words, picture, words), PATH) == []
+    assert rests_the_eye(lesson(words, words), PATH) != []
+
+
+@pytest.mark.parametrize(
     ("rule", "notebook"),
     [
         (title_first, lesson(head="Hello.\n\n# Too late")),
@@ -483,6 +520,9 @@ def test_a_good_lesson_breaks_no_rule():
         (prose_before_code, lesson(code("x = 1"), code("y = 2"))),
         (prose_before_code, new_notebook(cells=[code("claim(1, 'first of all')")])),
         (prose_before_code, lesson(code("x = 1"), " ", code("y = 2"))),
+        (rests_the_eye, lesson("word " * 1001)),
+        (rests_the_eye, lesson("word " * 600, code("print(1)", text="1"), "word " * 600)),
+        (rests_the_eye, lesson(figure("a line"), "word " * 1001, figure("a line"))),
         (images_described, lesson(figure(None))),
         (images_described, lesson(figure(" "))),
         (images_described, lesson("![](../README.md)")),
