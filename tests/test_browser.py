@@ -306,8 +306,8 @@ def test_the_texts_of_lessons_are_not_listed_but_can_be_opened(page_maker, lab):
     assert (folder / "notebooks" / "source" / f"{LESSON}.md").exists()
     page = page_maker()
     page.goto(url.format("files", f"notebooks/source/{LESSON}.md"), timeout=PATIENCE_MS)
-    page.wait_for_selector("#jp-main-dock-panel .cm-content", timeout=PATIENCE_MS)
-    assert "kernelspec" in page.inner_text("#jp-main-dock-panel .cm-content")
+    text = page.locator("#jp-main-dock-panel .cm-content").filter(has_text="kernelspec")
+    text.wait_for(timeout=PATIENCE_MS)  # the editor stands before its text does
     page.goto(url.format("folder", "notebooks"), timeout=PATIENCE_MS)
     page.wait_for_selector(".jp-DirListing-itemText", timeout=PATIENCE_MS)
     names = page.locator(".jp-DirListing-itemText").all_inner_texts()

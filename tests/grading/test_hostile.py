@@ -32,7 +32,7 @@ from tests.grading.hostile import (
 )
 from tests.grading.hostile_rows import ROWS
 from tests.grading.hostile_walls import WALLS
-from tests.grading.users import as_ordinary_user
+from tests.grading.users import adopting_orphans, as_ordinary_user
 
 ROOT_USER = os.geteuid() == 0
 # The way a submission is started, and who grades: each with the whole class.
@@ -118,18 +118,21 @@ def graded(walls, request):
     (submissions / "linked" / "01_gradients.ipynb").symlink_to(SOLUTION)
     hand_in("visible cases only", notebook(STUBS, visible_answers()))
     (place / "archive.zip").write_bytes(malicious_zip())
-    before, processes = library_hash(), set(psutil.pids())
+    before, children = library_hash(), set(psutil.Process().children(recursive=True))
     command = [sys.executable, "-m", "tests.grading.grade_class", str(place)]
     if user == "ordinary":
         command = as_ordinary_user(command, place)
     canary_in_environment = {"CANARY_IN_ENVIRONMENT": "CANARY_IN_ENVIRONMENT"}
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | canary_in_environment | {"COURSE_SANDBOX": way},
-        capture_output=True,
-        text=True,
-    )
+    with adopting_orphans():
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | canary_in_environment | {"COURSE_SANDBOX": way},
+            capture_output=True,
+            text=True,
+        )
+        left = set(psutil.Process().children(recursive=True)) - children
+        _, alive = psutil.wait_procs(left, timeout=10)  # the kernel ends a tree in its own time
     listening.close()
     abstract.close()
     assert done.returncode == 0, done.stderr[-4000:]
@@ -140,7 +143,7 @@ def graded(walls, request):
         "rows": results,
         "library_unchanged": before == library_hash(),
         "canary": canary.read_text(),
-        "new_processes": set(psutil.pids()) - processes,
+        "alive": alive,
         "out": out,
     }
     shutil.rmtree(place)
@@ -236,20 +239,7 @@ def test_nothing_outside_was_touched(graded):
 
 
 def test_nobody_was_left_behind(graded):
-    alive = []
-    for pid in graded["new_processes"]:
-        try:
-            process = psutil.Process(pid)
-            others = [p for p in process.parents() if p.pid not in (os.getpid(), os.getppid())]
-            beside = any(p.ppid() == os.getppid() for p in others)  # another worker of this run
-            if beside or any(w == "grade" or "pytest" in w for p in others for w in p.cmdline()):
-                continue  # another run of pytest is grading, and still watches it
-            ours = process.uids().real >= sandbox.FIRST_USER or "bwrap" in process.name()
-            if ours and process.status() != psutil.STATUS_ZOMBIE:  # a zombie is dead
-                alive.append(process)
-        except psutil.Error:
-            continue
-    assert alive == []
+    assert graded["alive"] == []
 
 
 def test_feedback_holds_no_hidden_case(graded):
