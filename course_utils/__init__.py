@@ -29,18 +29,25 @@ It is meant to be read, in this order; a module imports only from those above it
 25. `history`        what happened during a run: records, progress bar, log
 26. `checkpoints`    files from which a killed run continues
 27. `training`       `training_steps`, `evaluate`, `fit`
-28. `imbalance`      class weights, focal loss, sampling
-29. `thresholds`     where to cut a probability, and what each cut costs
-30. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-31. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
-32. `deltas`         what of a model was trained: counted, saved, loaded
-33. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
-34. `plotting`       records and arrays to matplotlib axes
-35. `widgets`        dials to turn: ipywidgets over the plots
-36. `doctor`         is this machine ready for the lessons?
-37. `colab`          make a Google Colab runtime ready
-38. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-39. `__main__`       the `course` command
+28. `tasks`          several corpora for one model, and how they are mixed
+29. `artefacts`      a trained model, kept with what made it
+30. `movie_model`    lesson 05's model, found or trained again
+31. `imbalance`      class weights, focal loss, sampling
+32. `thresholds`     where to cut a probability, and what each cut costs
+33. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+34. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+35. `deltas`         what of a model was trained: counted, saved, loaded
+36. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
+37. `halves`         the encoder cut in two: below read once, above trained
+38. `continual`      one task after another: forgetting, rehearsal, EWC
+39. `contrastive`    few labels: pairs of sentences, pseudo-labels
+40. `lexicon`        sentiment by looking words up
+41. `plotting`       records and arrays to matplotlib axes
+42. `widgets`        dials to turn: ipywidgets over the plots
+43. `doctor`         is this machine ready for the lessons?
+44. `colab`          make a Google Colab runtime ready
+45. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+46. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
