@@ -29,15 +29,21 @@ It is meant to be read, in this order; a module imports only from those above it
 25. `history`        what happened during a run: records, progress bar, log
 26. `checkpoints`    files from which a killed run continues
 27. `training`       `training_steps`, `evaluate`, `fit`
-28. `imbalance`      class weights, focal loss, sampling
-29. `thresholds`     where to cut a probability, and what each cut costs
-30. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-31. `plotting`       records and arrays to matplotlib axes
-32. `widgets`        dials to turn: ipywidgets over the plots
-33. `doctor`         is this machine ready for the lessons?
-34. `colab`          make a Google Colab runtime ready
-35. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-36. `__main__`       the `course` command
+28. `tasks`          several corpora for one model, and how they are mixed
+29. `cards`          what a kept model is, for the people who use it
+30. `artefacts`      a trained model, kept with what made it
+31. `movie_model`    lesson 05's model, found or trained again
+32. `imbalance`      class weights, focal loss, sampling
+33. `thresholds`     where to cut a probability, and what each cut costs
+34. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+35. `monitoring`     have the texts changed? alarms with a known rate of false ones
+36. `plotting`       records and arrays to matplotlib axes
+37. `widgets`        dials to turn: ipywidgets over the plots
+38. `doctor`         is this machine ready for the lessons?
+39. `colab`          make a Google Colab runtime ready
+40. `serving`        a trained model as a service (a subpackage)
+41. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+42. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -1,4 +1,4 @@
-"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``.
+"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``, ``serve``.
 
 Also ``python -m course_utils``. The exit code is 0 when all is well, 1 when something is
 not (one line on standard error says what), 2 for a command that cannot be understood.
@@ -11,7 +11,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,20 @@ def grade(options: argparse.Namespace) -> int:
         raise RuntimeError(error) from None
 
 
+def serve(options: argparse.Namespace) -> int:
+    """Serve a trained model over HTTP."""
+    from importlib.util import find_spec
+
+    needed = ("fastapi", "prometheus_client", "uvicorn")
+    if missing := [name for name in needed if not find_spec(name)]:
+        raise RuntimeError(
+            f'serving needs {", ".join(missing)}: pip install "fine-tuning-from-scratch[serve]"'
+        )
+    from course_utils.serving.command import run
+
+    return run(options)
+
+
 CHECK_WORDS = """\
 The notebook is run from top to bottom in a new process, as it will be for grading, and only read.
 Save it first. It may take up to two minutes.
@@ -110,6 +124,15 @@ Save it first. It may take up to two minutes.
 exit codes:
   0    every item of every notebook is right
   1    something is not, or a file is not an exercise
+  2    the command cannot be understood
+"""
+SERVE_WORDS = """\
+It listens on this machine only, unless --host says otherwise. POST /predict takes
+{"texts": ["...", ...]}; the page at / tries it in a browser; docs/serving.md has the rest.
+
+exit codes:
+  0    stopped by SIGTERM or Ctrl-C, after what was under way had been answered
+  1    the model is refused, or the address is taken: one line says why
   2    the command cannot be understood
 """
 GRADE_CODES = """\
@@ -172,7 +195,42 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_grade_arguments(command)
     command.set_defaults(run=grade)
+
+    command = commands.add_parser(
+        "serve",
+        help="serve a trained model over HTTP",
+        epilog=SERVE_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_serve_arguments(command)
+    command.set_defaults(run=serve)
     return parser
+
+
+def add_serve_arguments(command: argparse.ArgumentParser) -> None:
+    """Describe the arguments of ``course serve``; `serving.limits.Limits` says what they mean."""
+    add = command.add_argument
+    add("model", metavar="MODEL", help="the folder of a trained model, or its name in the cache")
+    add("--host", default="127.0.0.1", help="default: this machine only")
+    with_parent = "stop when the process that started it has ended (not on Windows)"
+    add("--with-parent", action="store_true", help=with_parent)
+    add("--precision", choices=["float32", "bfloat16"], default="float32", help="of the model")
+    add("--port", type=int, default=8000, help="0 takes any that is free; default: 8000")
+    limits: list[tuple[str, type | Callable[[str], float], float, str]] = [
+        ("batch", whole, 32, "texts computed together; 1 computes each request alone"),
+        ("wait", float, 0.005, "seconds the first of a batch waits for others"),
+        ("queue", whole, 256, "texts that may wait; beyond, a request is answered 503"),
+        ("texts", whole, 32, "texts of a request"),
+        ("characters", whole, 2_000, "characters of a text"),
+        ("body", whole, 65_536, "bytes of a request"),
+        ("answer", positive, 10.0, "seconds until a client is told to come back later"),
+        ("receive", positive, 5.0, "seconds for a request to arrive"),
+        ("stop", positive, 10.0, "seconds for what is under way when told to stop"),
+        ("connections", whole, 512, "open connections"),
+    ]
+    for name, kind, default, words in limits:
+        help_words = f"{words}; default: {default}"
+        add(f"--{name}", type=kind, default=default, metavar="N", help=help_words)
 
 
 def add_grade_arguments(command: argparse.ArgumentParser) -> None:
