@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -178,6 +179,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def connection(url: str) -> socket.socket:
     host, _, port = url.removeprefix("http://").partition(":")
     return socket.create_connection((host, int(port)), timeout=60)
+
+
+def answer_on(client: socket.socket) -> tuple[int, bytes]:
+    """Status and body of one answer, whole, from a connection that may stay open."""
+    with http.client.HTTPResponse(client) as answer:
+        answer.begin()
+        return answer.status, answer.read()
 
 
 def head(length: int | None, kind: str = "application/json") -> bytes:

@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from course_utils.artefacts import load_artefact
+from course_utils.serving.command import find_model
 from course_utils.serving.predictor import Predictor
 from tests.serving import (
     SECONDS,
     Served,
+    answer_on,
     ask,
     connection,
     head,
@@ -87,7 +89,7 @@ def test_told_to_stop_it_answers_what_is_under_way_and_takes_nothing_new(model, 
         wait_until(lambda: not accepts(served.url))
         assert served.process.poll() is None
         client.sendall(body[5:])
-        assert client.recv(10_000).startswith(b"HTTP/1.1 200")
+        assert answer_on(client)[0] == 200
         assert served.process.wait(SECONDS) == 0
 
 
@@ -138,8 +140,9 @@ def test_a_corrupt_model_is_refused(tmp_path, file):
 def test_a_file_of_another_model_is_refused(tmp_path):
     """Each file is whole; they do not belong together, as after a copy that was interrupted."""
     folder = tiny_artefact(tmp_path)
-    text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    (folder / "tokenizer.json").write_text(text.replace('"lowercase":true', '"lowercase":false'))
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    content["normalizer"]["lowercase"] = not content["normalizer"]["lowercase"]
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
     assert "tokenizer.json is damaged" in refused(str(folder), "--port", "0")
 
 
@@ -148,6 +151,14 @@ def test_a_model_that_is_not_there(tmp_path, monkeypatch):
     assert "there is no model nothing" in refused("nothing")
     tiny_artefact(tmp_path)
     assert "(tiny)" in refused("nothing")
+
+
+def test_a_folder_that_is_none_of_a_model(tmp_path):
+    with pytest.raises(RuntimeError, match=r"is not the folder of a model: no record\.json in it$"):
+        find_model(str(tmp_path))
+    folder = tiny_artefact(tmp_path)
+    with pytest.raises(RuntimeError, match=f"did you mean {folder}"):
+        find_model(str(folder.parent))
 
 
 def test_an_address_that_is_taken(model):

@@ -45,6 +45,9 @@ def find_model(model: str, cache: Path | None = None) -> Path:
             f"there is no model {model}: give the folder of one, or a name from {kept} "
             f"({', '.join(there) or 'there is none yet'})"
         )
+    if not (folder / "record.json").exists():
+        inside = "".join(f"; did you mean {p.parent}?" for p in folder.glob("*/record.json"))
+        raise RuntimeError(f"{folder} is not the folder of a model: no record.json in it{inside}")
     if wrong := damage(folder):
         raise RuntimeError(f"the model in {folder} is refused: {wrong}")
     return folder

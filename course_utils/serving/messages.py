@@ -31,6 +31,7 @@ class Judged(BaseModel):
     """What a client gets for each text, see `Prediction`."""
 
     label: str | None
+    tags: list[str] | None
     probabilities: dict[str, float]
     rating: float | None
     tokens: int

@@ -46,7 +46,7 @@ class Meters:
             buckets=SHARES,
             registry=registry,
         )
-        self.labels = Counter("labels", "Texts by label", ["label"], registry=registry)
+        self.labels = Counter("labels", "Texts by label, or tag", ["label"], registry=registry)
         self.truncated = Counter("texts_truncated", "Texts that were cut", registry=registry)
         self.model = Gauge("model", "Always 1", ["version"], registry=registry)
 
@@ -61,7 +61,8 @@ class Meters:
             self.tokens.observe(prediction.tokens)
             self.unknown.observe(prediction.unknown)
             self.truncated.inc(prediction.truncated)
-            self.labels.labels(prediction.label or "none").inc()
+            for name in prediction.tags or (prediction.label or "none",):
+                self.labels.labels(name).inc()
 
     def text(self) -> bytes:
         """Return all of it, as Prometheus reads it."""

@@ -5,8 +5,10 @@ The same tokenizer, the same cut, the same attention mask as in training: each t
 few at a time, so that a short one is not padded to the longest of the queue.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +17,9 @@ from course_utils.artefacts import Artefact
 from course_utils.batching import Example, collate, cut
 from course_utils.inputs import whole_number
 from course_utils.reading import within
+from course_utils.serving.rules import rules_of
+from course_utils.system import sha256
 
-RATING = "rating"  # an output of this name is a number; all others are classes
 ROWS = 16  # computed at once: more only adds padding, as the cores are busy with these
 PRECISIONS = ("float32", "bfloat16")
 PROBE = "A warm-up sentence, so that the first client does not pay for what is set up once."
@@ -29,9 +32,9 @@ class Prediction:
     Attributes
     ----------
     label : str or None
-        The most probable class; None if the model only rates.
+        The class: the likeliest, unless the model's rules have a threshold. None if it has none.
     probabilities : dict of str to float
-        Of each class; they sum to 1.
+        Of each class, summing to 1; of each tag, for itself.
     rating : float or None
         None if the model does not rate.
     tokens : int
@@ -40,6 +43,8 @@ class Prediction:
         Whether the text was longer than the model reads, so that its end was ignored.
     unknown : float
         Share of the tokens that the vocabulary does not have.
+    tags : tuple of str or None
+        Those that apply; None if the model has no tags.
     """
 
     label: str | None
@@ -48,6 +53,7 @@ class Prediction:
     tokens: int
     truncated: bool
     unknown: float
+    tags: tuple[str, ...] | None = None
 
 
 class Predictor:
@@ -56,8 +62,9 @@ class Predictor:
     Parameters
     ----------
     artefact : Artefact
-    max_tokens : int
-        Longer texts are cut here; the same number as in training.
+    max_tokens : int, optional
+        Longer texts are cut here; the same number as in training. What the model's rules say, if
+        not given.
     rows : int
         Texts computed at once.
     precision : {"float32", "bfloat16"}
@@ -67,14 +74,15 @@ class Predictor:
     Raises
     ------
     ValueError
-        If `precision` is none of these. If the tokenizer has more tokens than the model, or the
-        model answers with numbers that are not finite: the parts do not belong together.
+        If `precision` is none of these, or the rules in the model's record make no sense. If the
+        tokenizer has more tokens than the model, or the model answers with numbers that are not
+        finite: the parts do not belong together.
     """
 
     def __init__(
         self,
         artefact: Artefact,
-        max_tokens: int = 128,
+        max_tokens: int | None = None,
         rows: int = ROWS,
         precision: str = "float32",
     ) -> None:
@@ -82,8 +90,9 @@ class Predictor:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
         self.model = artefact.model.eval().to(getattr(torch, precision))
         self.tokenizer = artefact.tokenizer
-        self.outputs, self.version = artefact.outputs, artefact.folder.name
-        self.max_tokens = within(self.tokenizer, max_tokens)
+        self.outputs, self.version = artefact.outputs, version_of(artefact.folder)
+        self.rules = rules_of(self.outputs, artefact.record.get("use"))
+        self.max_tokens = within(self.tokenizer, max_tokens or self.rules.max_tokens)
         self.rows = whole_number(rows, "rows", least=1)
         known = len(self.model.encoder.get_input_embeddings().weight)
         if len(self.tokenizer) > known:
@@ -125,24 +134,26 @@ class Predictor:
         return int(self.tokenizer.pad_token_id or 0)
 
     def _prediction(self, logits: torch.Tensor, ids: list[int], truncated: bool) -> Prediction:
-        rated = [i for i, name in enumerate(self.outputs) if name == RATING]
-        classes = [i for i, name in enumerate(self.outputs) if name != RATING]
-        shares = logits[classes].softmax(dim=0).tolist()
-        probabilities = {self.outputs[i]: share for i, share in zip(classes, shares, strict=True)}
+        said = self.rules.say(logits)
         unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
         return Prediction(
-            label=max(probabilities, key=probabilities.__getitem__) if classes else None,
-            probabilities=probabilities,
-            rating=float(logits[rated[0]]) if rated else None,
+            label=said.label,
+            probabilities=said.probabilities,
+            rating=said.rating,
             tokens=len(ids),
             truncated=truncated,
             unknown=unknown / len(ids),
+            tags=said.tags,
         )
 
     def card(self) -> dict[str, Any]:
-        """Return what the model is, as plain data."""
-        return {
-            "version": self.version,
-            "outputs": list(self.outputs),
-            "max_tokens": self.max_tokens,
-        }
+        """Return what the model is and how it is used, as plain data."""
+        rules = self.rules.card() | {"max_tokens": self.max_tokens}
+        return {"version": self.version, "outputs": list(self.outputs), **rules}
+
+
+def version_of(folder: Path) -> str:
+    """Return the folder's name; with digits of its record, unless they are in the name already."""
+    if re.search("-[0-9a-f]{16}$", folder.name):
+        return folder.name
+    return f"{folder.name}-{sha256(folder / 'record.json')[:16]}"
