@@ -215,7 +215,7 @@ def add_serve_arguments(command: argparse.ArgumentParser) -> None:
     with_parent = "stop when the process that started it has ended (not on Windows)"
     add("--with-parent", action="store_true", help=with_parent)
     add("--precision", choices=["float32", "bfloat16"], default="float32", help="of the model")
-    add("--port", type=int, default=8000, help="0 takes any that is free; default: 8000")
+    add("--port", type=port, default=8000, help="0 takes any that is free; default: 8000")
     limits: list[tuple[str, type | Callable[[str], float], float, str]] = [
         ("batch", whole, 32, "texts computed together; 1 computes each request alone"),
         ("wait", float, 0.005, "seconds the first of a batch waits for others"),
@@ -228,9 +228,8 @@ def add_serve_arguments(command: argparse.ArgumentParser) -> None:
         ("stop", positive, 10.0, "seconds for what is under way when told to stop"),
         ("connections", whole, 512, "open connections"),
     ]
-    for name, kind, default, words in limits:
-        help_words = f"{words}; default: {default}"
-        add(f"--{name}", type=kind, default=default, metavar="N", help=help_words)
+    for name, kind, usual, words in limits:
+        add(f"--{name}", type=kind, default=usual, metavar="N", help=f"{words}; default: {usual}")
 
 
 def add_grade_arguments(command: argparse.ArgumentParser) -> None:
@@ -269,6 +268,13 @@ def positive(text: str) -> float:
 def whole(text: str) -> int:
     """Return a whole number above zero."""
     return int(positive(str(int(text))))
+
+
+def port(text: str) -> int:
+    """Return the number of a port; 0 takes any that is free."""
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65,535, got {text}")
+    return int(text)
 
 
 def seed(text: str) -> int:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from course_utils.__main__ import main, make_parser, serve
 from course_utils.artefacts import load_artefact
 from course_utils.serving.app import PAGE, content_policy, make_app
 from course_utils.serving.front import JsonLines
@@ -135,6 +136,7 @@ SECRET = "my-secret-words"
         (b'{"texts": []}', 422, "expected 1 to 3 texts, got 0"),
         (b'{"texts": ["a", "b", "c", "d"]}', 422, "expected 1 to 3 texts, got 4"),
         (b'{"texts": ["a", " \\n"]}', 422, "texts.1 is blank"),
+        (b'{"texts": ["\\u0000\\u200b\\u3000"]}', 422, "texts.0 is blank"),
         (b'{"texts": ["a", "' + SECRET.encode() * 10 + b'"]}', 422, "texts.1 has 150"),
     ],
 )
@@ -224,7 +226,8 @@ def test_a_model_thread_that_died_is_neither_ready_nor_alive(client, recwarn):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/predict", 405)]
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("POST", "/predict/", 404), ("GET", "/predict", 405)],
 )
 def test_every_refusal_has_one_shape(client, method, path, status):
     answer = client.request(method, path, headers={"X-Request-ID": "abc-1"})
@@ -420,6 +423,14 @@ def test_an_oversize_body_is_refused_so_that_the_client_can_read_it():
         assert ask(url, "a").status_code == 200
 
 
+def test_a_client_that_asks_before_it_sends_is_told_at_once():
+    """As curl does with a large file; "100 Continue" would have it send all of it."""
+    asking = head(5_000_000).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    with listening(Known(), receive=2) as url, connection(url) as client:
+        client.sendall(asking)
+        assert answer_on(client)[0] == 413
+
+
 def test_an_endless_body_is_cut():
     """It ends in a refusal or a closed connection, whichever the client sees first."""
     most, sent = 20_000, 0
@@ -439,16 +450,20 @@ def test_what_is_no_http_is_refused():
 
 
 def test_the_command_line_has_the_defaults_of_the_limits():
-    from course_utils.__main__ import make_parser
-
     options = vars(make_parser().parse_args(["serve", "model"]))
     assert {name: options[name] for name in vars(Limits())} == vars(Limits())
 
 
+@pytest.mark.parametrize("port", ["65536", "-1", "http", "80.5"])
+def test_a_port_that_is_none_is_refused(port, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "model", "--port", port])
+    assert ended.value.code == 2
+    assert "from 0 to 65,535" in capsys.readouterr().err
+
+
 def test_without_its_packages_the_command_says_what_to_install(monkeypatch):
     import importlib.util
-
-    from course_utils.__main__ import serve
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"needs fastapi.*fine-tuning-from-scratch\[serve\]"):

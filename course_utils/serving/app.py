@@ -130,7 +130,13 @@ def make_app(
         await asyncio.to_thread(service.stop)
 
     # Its pages of documentation load scripts from another host; the description itself stays.
-    app = FastAPI(title="course serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="course serve",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST is one that some clients turn into a GET
+    )
     app.state.service = service
     _add_errors(app)
     _add_predict(app, service)

@@ -56,6 +56,14 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     ClientDisconnect
         If the client left.
     """
+    too_long = Problem(
+        413,
+        f"a request may have {limits.body:,} bytes, and this one has more",
+        {"Connection": "close"},
+    )
+    declared = int(request.headers.get("content-length", 0))
+    if declared > limits.body and "expect" in request.headers:
+        raise too_long  # the client asked before it sends: it need not send
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(limits.receive):
@@ -72,11 +80,7 @@ async def read_body(request: Request, limits: Limits) -> bytes:
             {"Connection": "close"},
         ) from None
     if size > limits.body:
-        raise Problem(
-            413,
-            f"a request may have {limits.body:,} bytes, and this one has more",
-            {"Connection": "close"},
-        )
+        raise too_long
     return bytes(body)
 
 
@@ -138,7 +142,7 @@ def read_texts(body: bytes, limits: Limits) -> list[str]:
                 f"a text may have {limits.characters:,} characters, and texts.{place} has "
                 f"{len(text):,}",
             )
-        if not text.strip():
+        if not any(letter.isprintable() and letter != " " for letter in text):
             raise Problem(422, f"texts.{place} is blank: there is nothing to judge")
     return texts
 
