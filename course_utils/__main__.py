@@ -11,9 +11,12 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from course_utils.serving.arguments import WORDS as SERVE_WORDS
+from course_utils.serving.arguments import add_arguments as add_serve_arguments
 
 if TYPE_CHECKING:
     from course_utils.sources import Source
@@ -126,15 +129,6 @@ exit codes:
   1    something is not, or a file is not an exercise
   2    the command cannot be understood
 """
-SERVE_WORDS = """\
-It listens on this machine only, unless --host says otherwise. POST /predict takes
-{"texts": ["...", ...]}; the page at / tries it in a browser; docs/serving.md has the rest.
-
-exit codes:
-  0    stopped by SIGTERM or Ctrl-C, after what was under way had been answered
-  1    the model is refused, or the address is taken: one line says why
-  2    the command cannot be understood
-"""
 GRADE_CODES = """\
 exit codes:
   0    every submission was graded, and each is ok or failed
@@ -207,31 +201,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_serve_arguments(command: argparse.ArgumentParser) -> None:
-    """Describe the arguments of ``course serve``; `serving.limits.Limits` says what they mean."""
-    add = command.add_argument
-    add("model", metavar="MODEL", help="the folder of a trained model, or its name in the cache")
-    add("--host", default="127.0.0.1", help="default: this machine only")
-    with_parent = "stop when the process that started it has ended (not on Windows)"
-    add("--with-parent", action="store_true", help=with_parent)
-    add("--precision", choices=["float32", "bfloat16"], default="float32", help="of the model")
-    add("--port", type=port, default=8000, help="0 takes any that is free; default: 8000")
-    limits: list[tuple[str, type | Callable[[str], float], float, str]] = [
-        ("batch", whole, 32, "texts computed together; 1 computes each request alone"),
-        ("wait", float, 0.005, "seconds the first of a batch waits for others"),
-        ("queue", whole, 256, "texts that may wait; beyond, a request is answered 503"),
-        ("texts", whole, 32, "texts of a request"),
-        ("characters", whole, 2_000, "characters of a text"),
-        ("body", whole, 65_536, "bytes of a request"),
-        ("answer", positive, 10.0, "seconds until a client is told to come back later"),
-        ("receive", positive, 5.0, "seconds for a request to arrive"),
-        ("stop", positive, 10.0, "seconds for what is under way when told to stop"),
-        ("connections", whole, 512, "open connections"),
-    ]
-    for name, kind, usual, words in limits:
-        add(f"--{name}", type=kind, default=usual, metavar="N", help=f"{words}; default: {usual}")
-
-
 def add_grade_arguments(command: argparse.ArgumentParser) -> None:
     """Describe the arguments of ``course grade``."""
     add = command.add_argument
@@ -268,13 +237,6 @@ def positive(text: str) -> float:
 def whole(text: str) -> int:
     """Return a whole number above zero."""
     return int(positive(str(int(text))))
-
-
-def port(text: str) -> int:
-    """Return the number of a port; 0 takes any that is free."""
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 65,535, got {text}")
-    return int(text)
 
 
 def seed(text: str) -> int:

@@ -13,8 +13,9 @@ text. What the parts do, in reading order:
 7. `meters`      what is counted, for Prometheus
 8. `front`       request ids, the log, the last net for errors
 9. `connections` clients that connect and say nothing
-10. `app`         the routes, readiness, starting and stopping
-11. `command`    finding the model, listening, signals
+10. `app`        the routes, readiness, starting and stopping
+11. `arguments`  of the command line
+12. `command`    finding the model, listening, signals
 
 Left out on purpose: who may ask, encryption, and fair shares between clients. A proxy in front
 does these for every service alike. Texts are never logged and never kept.
