@@ -79,12 +79,19 @@ def collate_examples(
     What is padding, the lengths say and not the token: the padding token is often the end token,
     and a model that is never asked for that never learns to stop.
 
+    Raises
+    ------
+    ValueError
+        If there is no example.
+
     Examples
     --------
     >>> batch = collate_examples([Example([5, 6, 2], 1), Example([7, 8, 9, 2], 2)], pad_id=2)
     >>> batch.labels.tolist()
     [[-100, 6, 2, -100], [-100, -100, 9, 2]]
     """
+    if not examples:
+        raise ValueError("a batch needs at least one example, got none")
     T = max(len(example.input_ids) for example in examples)
     ids = torch.full((len(examples), T), pad_id)
     mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)

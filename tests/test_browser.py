@@ -62,6 +62,7 @@ CALLS = {
     "stopping": "widgets.overfitting_explorer(runs)",
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
+    "ranks": "widgets.rank_dial({'change': np.random.default_rng(0).normal(size=(96, 64))})",
 }
 
 

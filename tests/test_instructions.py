@@ -65,6 +65,11 @@ def test_the_end_is_asked_for_and_padding_is_not():
     assert torch.equal(everything.labels != IGNORED, everything.attention_mask.bool())
 
 
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one example"):
+        collate_examples([], pad_id=2)
+
+
 def test_log_probabilities_are_those_of_each_example_alone(model):
     sums, counts = answer_log_probs(model, collate_examples(EXAMPLES, pad_id=2))
     assert counts.tolist() == [2, 3, 1]

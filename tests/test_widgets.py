@@ -30,6 +30,7 @@ LABELS = (RANDOM.random(500) < 0.1).astype(int)
 SCORES = 1 / (1 + np.exp(-(RANDOM.normal(size=500) + 2 * LABELS - 1.5)))
 WEIGHTS = RANDOM.random((2, 3, 4, 4))
 WEIGHTS /= WEIGHTS.sum(axis=-1, keepdims=True)
+MATRIX = RANDOM.random((9, 6))
 RUNS = {"plain": ([0.7, 0.4, 0.2, 0.1], [0.6, 0.5, 0.6, 0.8]), "decay": ([0.7] * 4, [0.69] * 4)}
 WORDS = [f"w{i}" for i in range(5000)]
 NEXT = torch.linspace(4, -4, 5000)
@@ -49,6 +50,7 @@ MAKERS = {
     "attention": lambda: widgets.attention_viewer(WEIGHTS, ["a", "dull", "dull", "film"]),
     "stopping": lambda: widgets.overfitting_explorer(RUNS),
     "sampling": lambda: widgets.sampling_dial(WORDS, NEXT),
+    "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
 }
 # A control of each, and where to move it.
 MOVES = {
@@ -58,6 +60,7 @@ MOVES = {
     "attention": ("head", [1, 2, 0]),
     "stopping": ("patience", [1, 4, 3]),
     "sampling": ("temperature", [0.3, 0.9, 2.0]),
+    "ranks": ("rank", [1, 4, 6]),
 }
 
 
@@ -150,6 +153,15 @@ def test_the_sampling_dial_says_what_is_kept():
     assert "1 of 3 tokens may be drawn. 'a' has 1.00" in dial.said
 
 
+def test_the_rank_dial_counts_directions_and_numbers():
+    dial = widgets.rank_dial({"change": np.diag([3.0, 2.0, 1.0])}, rank=1)
+    assert "keeps 64% of change" in dial.said  # 9 of 9 + 4 + 1
+    assert "It takes 6 numbers, the whole matrix 9." in dial.said
+    dial.controls["rank"].value = 3
+    assert "keeps 100% of change" in dial.said
+    assert "random numbers it would keep 100%" in dial.said
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 1.0])
 def test_the_dial_counts_as_scikit_learn_does(threshold):
     dial = widgets.threshold_dial(LABELS, SCORES, costs=(4,))
@@ -228,6 +240,10 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.overfitting_explorer({}),
         lambda: widgets.sampling_dial(["a", "b"], torch.zeros(2), shown=2),
         lambda: widgets.sampling_dial(["a", "b"], torch.zeros(3), shown=1),
+        lambda: widgets.rank_dial({}),
+        lambda: widgets.rank_dial({"a": np.zeros((3, 3))}, rank=1),
+        lambda: widgets.rank_dial({"a": np.ones(3)}, rank=1),
+        lambda: widgets.rank_dial({"a": np.eye(3)}, rank=4),
         lambda: widgets.overfitting_explorer({"a": ([1.0], [1.0, 2.0])}),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(), window=(0, 1, 0, 1)),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),

@@ -10,8 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -20,7 +18,7 @@ import pytest
 from course_utils.grading import sandbox
 from course_utils.grading.items import load_items, make_cases
 from course_utils.grading.pages import feedback_page
-from course_utils.grading.sandbox import Limits, namespaces
+from course_utils.grading.sandbox import Limits
 from course_utils.grading.wire import dumps, loads
 from tests.grading.grade_class import SEED, load
 from tests.grading.hostile import (
@@ -34,10 +32,9 @@ from tests.grading.hostile import (
 )
 from tests.grading.hostile_rows import ROWS
 from tests.grading.hostile_walls import WALLS
-from tests.grading.users import as_ordinary_user
+from tests.grading.users import adopting_orphans, as_ordinary_user
 
 ROOT_USER = os.geteuid() == 0
-ADOPT_ORPHANS = 36  # prctl's PR_SET_CHILD_SUBREAPER
 # The way a submission is started, and who grades: each with the whole class.
 WAYS = [(way, "root") for way in ("nursery", "bubblewrap") if ROOT_USER]
 WAYS += [(way, "ordinary") for way in ("nursery", "bubblewrap")]
@@ -72,17 +69,6 @@ def duplicate_checks(cells):
 def edit_checks(cells):
     for cell in filter(is_check, cells):
         cell["source"] = "print('✓')"
-
-
-@contextmanager
-def adopting_orphans() -> Iterator[None]:
-    """Be the parent of every descendant whose own parent ends, instead of the first process.
-
-    So what a grading run leaves behind can be told from what another run does at the same time.
-    """
-    namespaces._prctl(ADOPT_ORPHANS, 1)
-    yield
-    namespaces._prctl(ADOPT_ORPHANS, 0)
 
 
 @pytest.fixture(scope="module", params=WAYS, ids="-".join)

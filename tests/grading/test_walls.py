@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from course_utils.grading import sandbox
@@ -23,7 +24,7 @@ from course_utils.grading.sandbox.watch import Watch
 from course_utils.grading.submissions import Submission
 from course_utils.grading.wire import dumps, loads
 from tests.grading.hostile import BANK, RAN, ROOT, SOLUTION, STUBS, notebook
-from tests.grading.users import as_ordinary_user
+from tests.grading.users import adopting_orphans, as_ordinary_user
 
 WAYS = ("nursery", "bubblewrap")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("walls")]
@@ -54,6 +55,39 @@ def run(cell: str, limits: Limits, **given) -> tuple[sandbox.Session, list[str]]
             session.send(dumps({"items": []}))
         messages = [loads(line) for line in session.lines()]
     return session, [m["failure"][1] for m in messages if m["kind"] == "cell"]
+
+
+# -- nothing goes on -------------------------------------------------------------------------------
+
+SLEEPER = "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, signal.NSIG))\ntime.sleep(1000)"
+GRADER = """
+import sys
+from course_utils.grading.sandbox import Limits, Session
+from course_utils.grading.wire import dumps
+with Session(Limits(seconds=float(sys.argv[1]))) as session:
+    session.send(dumps({"cells": [sys.argv[2]], "cell_seconds": 60.0}))
+    for line in session.lines():
+        print(len(line), flush=True)
+"""
+
+
+@pytest.mark.parametrize("grader", ["waits", "is killed"])
+def test_a_sleeper_that_no_signal_wakes_does_not_outlive_its_grader(way, grader):
+    """Seen: as root, in bubblewrap, it slept on; the kernel did not pass its end on."""
+    seconds = "3" if grader == "waits" else "300"
+    command = [sys.executable, "-c", GRADER, seconds, f"import signal, time\n{SLEEPER}"]
+    others = set(psutil.Process().children(recursive=True))
+    with adopting_orphans():
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as grading:
+            grading.stdout.readline()  # the runner is ready
+            if grader == "is killed":
+                time.sleep(1)  # it is asleep by now; if not, it will not be missed either
+                grading.kill()
+        left = set(psutil.Process().children(recursive=True)) - others
+        _, alive = psutil.wait_procs(left, timeout=10)
+    for process in alive:
+        process.kill()
+    assert alive == []
 
 
 # -- limits bind the whole tree --------------------------------------------------------------------

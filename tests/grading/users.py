@@ -1,14 +1,19 @@
-"""Run a command as an ordinary user, where the tests run as root."""
+"""Run a command as an ordinary user, where the tests run as root; learn what it leaves behind."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from course_utils.grading.sandbox import namespaces
 
 ROOT = Path(__file__).resolve().parents[2]
 ORDINARY = 54_321
+ADOPT_ORPHANS = 36  # prctl's PR_SET_CHILD_SUBREAPER
 
 
 def as_ordinary_user(command: list[str], home: Path) -> list[str]:
@@ -39,3 +44,14 @@ def as_ordinary_user(command: list[str], home: Path) -> list[str]:
 def closed(folder: Path) -> bool:
     """Return True if others may not pass through a folder."""
     return not folder.stat().st_mode & 0o001
+
+
+@contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Be the parent of every descendant whose own parent ends, instead of the first process.
+
+    So what a grading run leaves behind can be told from what another run does at the same time.
+    """
+    namespaces._prctl(ADOPT_ORPHANS, 1)
+    yield
+    namespaces._prctl(ADOPT_ORPHANS, 0)

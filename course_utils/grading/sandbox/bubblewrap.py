@@ -43,7 +43,8 @@ def command(
     """
     # If the grader is killed, so is everything it started: `timeout` first, then bubblewrap.
     arguments = ["setpriv", "--pdeathsig", "KILL", "--"]
-    arguments += ["timeout", "-k", "2", f"{limits.seconds:g}"]
+    # The session ends it at its deadline; `timeout` is there for a session that hangs.
+    arguments += ["timeout", "-k", "2", f"{limits.seconds + 3:g}"]
     if core is not None:
         arguments += ["taskset", "-c", str(core)]
     if not is_root():
