@@ -39,14 +39,18 @@ It is meant to be read, in this order; a module imports only from those above it
 35. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
 36. `deltas`         what of a model was trained: counted, saved, loaded
 37. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
-38. `monitoring`     have the texts changed? alarms with a known rate of false ones
-39. `plotting`       records and arrays to matplotlib axes
-40. `widgets`        dials to turn: ipywidgets over the plots
-41. `doctor`         is this machine ready for the lessons?
-42. `colab`          make a Google Colab runtime ready
-43. `serving`        a trained model as a service (a subpackage)
-44. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-45. `__main__`       the `course` command
+38. `halves`         the encoder cut in two: below read once, above trained
+39. `continual`      one task after another: forgetting, rehearsal, EWC
+40. `contrastive`    few labels: pairs of sentences, pseudo-labels
+41. `lexicon`        sentiment by looking words up
+42. `monitoring`     have the texts changed? alarms with a known rate of false ones
+43. `plotting`       records and arrays to matplotlib axes
+44. `widgets`        dials to turn: ipywidgets over the plots
+45. `doctor`         is this machine ready for the lessons?
+46. `colab`          make a Google Colab runtime ready
+47. `serving`        a trained model as a service (a subpackage)
+48. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+49. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

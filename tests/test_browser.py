@@ -60,6 +60,7 @@ CALLS = {
     " load_tokenizer())",  # longer than the cut, so that moving it shows
     "attention": "widgets.attention_viewer(attention, tokens)",
     "stopping": "widgets.overfitting_explorer(runs)",
+    "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
     "ranks": "widgets.rank_dial({'change': np.random.default_rng(0).normal(size=(96, 64))})",
@@ -354,5 +355,6 @@ MOVES = {
     "tokens": ["ArrowLeft", "ArrowRight"],
     "attention": ["ArrowRight", "ArrowLeft"],
     "stopping": ["ArrowLeft", "ArrowRight"],
+    "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
 }

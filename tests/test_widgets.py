@@ -49,6 +49,7 @@ MAKERS = {
     "tokens": lambda: widgets.token_explorer(SENTENCES, load_tokenizer()),
     "attention": lambda: widgets.attention_viewer(WEIGHTS, ["a", "dull", "dull", "film"]),
     "stopping": lambda: widgets.overfitting_explorer(RUNS),
+    "mixing": lambda: widgets.mixing_dial({"movies": 400, "nyt": 25}),
     "sampling": lambda: widgets.sampling_dial(WORDS, NEXT),
     "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
 }
@@ -59,6 +60,7 @@ MOVES = {
     "tokens": ("max_tokens", [4, 8, 64]),
     "attention": ("head", [1, 2, 0]),
     "stopping": ("patience", [1, 4, 3]),
+    "mixing": ("temperature", [2.0, 10.0, float("inf")]),
     "sampling": ("temperature", [0.3, 0.9, 2.0]),
     "ranks": ("rank", [1, 4, 6]),
 }
@@ -109,7 +111,9 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
     assert np.median(times) < 0.1
 
 
-@pytest.mark.parametrize("name", ["threshold", "descent", "attention", "stopping", "sampling"])
+@pytest.mark.parametrize(
+    "name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling"]
+)
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
     stages = []
@@ -249,6 +253,9 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),
         lambda: widgets.token_explorer([], load_tokenizer()),
         lambda: widgets.token_explorer(["a"], load_tokenizer(), max_tokens=2),
+        lambda: widgets.mixing_dial({}),
+        lambda: widgets.mixing_dial({"a": 3, "b": 0}),
+        lambda: widgets.mixing_dial({"a": 3}, temperature=0.5),
     ],
 )
 def test_what_cannot_be_shown_is_refused(call):
