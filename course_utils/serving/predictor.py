@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -94,7 +94,8 @@ class Predictor:
         self.rules = rules_of(self.outputs, artefact.record.get("use"))
         self.max_tokens = within(self.tokenizer, max_tokens or self.rules.max_tokens)
         self.rows = whole_number(rows, "rows", least=1)
-        known = len(self.model.encoder.get_input_embeddings().weight)
+        words = cast(torch.nn.Embedding, self.model.encoder.get_input_embeddings())
+        known = words.num_embeddings
         if len(self.tokenizer) > known:
             raise ValueError(
                 f"the tokenizer has {len(self.tokenizer):,} tokens and the model {known:,}: they "
