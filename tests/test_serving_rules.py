@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -85,13 +86,14 @@ def test_texts_are_cut_where_the_record_says(four_outputs):
 
 @pytest.mark.parametrize("positive", [0, 1])
 def test_the_threshold_of_the_record_decides(two_outputs, positive):
-    """Between two texts: one is on each side, though both are likelier one class."""
+    """Between any two texts; at most one of these thresholds decides as one half would."""
     name = two_outputs.outputs[positive]
     shares = [float(logits_of(two_outputs, text).softmax(0)[positive]) for text in TEXTS]
-    threshold = (sorted(shares)[1] + sorted(shares)[2]) / 2
-    rules = CLASSES | {"threshold": threshold, "positive": positive}
-    found = [each.label for each in Predictor(with_use(two_outputs, **rules))(TEXTS)]
-    assert [label == name for label in found] == [share >= threshold for share in shares]
+    ordered = sorted(shares)
+    for threshold in [(low + high) / 2 for low, high in itertools.pairwise(ordered)]:
+        rules = CLASSES | {"threshold": threshold, "positive": positive}
+        found = [each.label for each in Predictor(with_use(two_outputs, **rules))(TEXTS)]
+        assert [label == name for label in found] == [share >= threshold for share in shares]
     likelier = [each.label for each in Predictor(with_use(two_outputs, **CLASSES))(TEXTS)]
     assert likelier == [
         two_outputs.outputs[share < 0.5]
