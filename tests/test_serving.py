@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -421,6 +422,17 @@ def test_an_oversize_body_is_refused_so_that_the_client_can_read_it():
                 answer.json()["detail"] == "a request may have 10,000 bytes, and this one has more"
             )
         assert ask(url, "a").status_code == 200
+
+
+def test_a_client_that_sends_all_before_it_reads_can_read_the_refusal():
+    """What comes after the limit is read and dropped; closing at once would reset its sending."""
+    with listening(Known(), body=10_000) as url, connection(url) as client:
+        client.sendall(head(150_000) + b"x" * 20_000)
+        time.sleep(1)  # a service that refuses at once has done so by now
+        for _ in range(13):
+            client.sendall(b"x" * 10_000)
+            time.sleep(0.01)
+        assert answer_on(client)[0] == 413
 
 
 def test_a_client_that_asks_before_it_sends_is_told_at_once():
