@@ -10,6 +10,7 @@ the picture gets instead of it.
 
 from collections.abc import Sequence
 from importlib.resources import as_file, files
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -142,8 +143,9 @@ def plot_intervals(intervals: dict[str, Interval], ax: Axes, *, xlabel: str) -> 
 
 def plot_thresholds(table: ThresholdTable, ax: Axes, *, threshold: float | None = None) -> Axes:
     """Draw precision, recall and F1 against the threshold, and a line where it is set."""
-    for name in ("precision", "recall", "f1"):
-        ax.plot(table.thresholds[:-1], getattr(table, name)[:-1], label=name.replace("f1", "F1"))
+    for name, style in (("precision", "-"), ("recall", "--"), ("f1", ":")):
+        values = getattr(table, name)[:-1]
+        ax.plot(table.thresholds[:-1], values, style, label=name.replace("f1", "F1"))
     if threshold is not None:
         threshold = finite_number(threshold, "threshold")
         ax.axvline(threshold, color="#444444", linestyle="--", linewidth=1)
@@ -168,9 +170,9 @@ def plot_costs(
         raise ValueError("misses needs the price of a miss or more, got none")
     rows = table.caught[0] + table.missed[0] + table.false_alarms[0]
     ends = np.append(table.thresholds[:-1], 1.0)
-    for miss in misses:
+    for miss, style in zip(misses, cycle(("-", "--", ":", "-.")), strict=False):
         cost = table.cost(miss, false_alarm) / rows
-        (line,) = ax.plot(ends, cost, label=f"{miss:g}")
+        (line,) = ax.plot(ends, cost, style, label=f"{miss:g}")
         ax.plot(ends[cost.argmin()], cost.min(), "o", color=line.get_color())
     ax.set(xlabel="threshold on the probability", ylabel="cost per row", xlim=(0, 1))
     ax.legend(title="price of a miss")
