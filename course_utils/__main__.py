@@ -1,4 +1,4 @@
-"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``.
+"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``, ``serve``.
 
 Also ``python -m course_utils``. The exit code is 0 when all is well, 1 when something is
 not (one line on standard error says what), 2 for a command that cannot be understood.
@@ -14,6 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from course_utils.serving.arguments import WORDS as SERVE_WORDS
+from course_utils.serving.arguments import add_arguments as add_serve_arguments
 
 if TYPE_CHECKING:
     from course_utils.sources import Source
@@ -103,6 +106,20 @@ def grade(options: argparse.Namespace) -> int:
         raise RuntimeError(error) from None
 
 
+def serve(options: argparse.Namespace) -> int:
+    """Serve a trained model over HTTP."""
+    from importlib.util import find_spec
+
+    needed = ("fastapi", "prometheus_client", "uvicorn")
+    if missing := [name for name in needed if not find_spec(name)]:
+        raise RuntimeError(
+            f'serving needs {", ".join(missing)}: pip install "fine-tuning-from-scratch[serve]"'
+        )
+    from course_utils.serving.command import run
+
+    return run(options)
+
+
 CHECK_WORDS = """\
 The notebook is run from top to bottom in a new process, as it will be for grading, and only read.
 Save it first. It may take up to two minutes.
@@ -172,6 +189,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_grade_arguments(command)
     command.set_defaults(run=grade)
+
+    command = commands.add_parser(
+        "serve",
+        help="serve a trained model over HTTP",
+        epilog=SERVE_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_serve_arguments(command)
+    command.set_defaults(run=serve)
     return parser
 
 

@@ -30,6 +30,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_model
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
+from course_utils.cards import model_card
 from course_utils.checkpoints import differences
 from course_utils.models import SentenceClassifier, encoder_path, load_tokenizer
 from course_utils.runtime import versions
@@ -234,6 +235,8 @@ def _write(
         save_model(model.cpu(), str(inside / "model.safetensors"))
         model.encoder.config.save_pretrained(inside)
         load_tokenizer().save_pretrained(inside)
+        card = model_card(folder.name, outputs, record)
+        (inside / "README.md").write_text(card, encoding="utf-8")
         for file in inside.iterdir():
             file.chmod(0o644)  # a classroom may share the folder: safetensors makes it private
         files = {file.name: sha256(file) for file in sorted(inside.iterdir())}

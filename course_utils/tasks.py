@@ -79,7 +79,8 @@ def score(ratings: np.ndarray, predicted: np.ndarray) -> Score:
 
     Examples
     --------
-    >>> score(np.array([-2.0, 0.0, 2.0]), np.array([-0.2, 0.0, 0.2])).r  # order kept, scale not
+    >>> found = score(np.array([-2.0, 0.0, 2.0]), np.array([-0.2, 0.0, 0.2]))
+    >>> round(found.r, 6)  # order kept, scale not
     1.0
     """
     ratings, predicted = paired_vectors(ratings, predicted, least=2)

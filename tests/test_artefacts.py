@@ -72,6 +72,18 @@ def test_it_is_made_once_and_says_the_same_afterwards(tmp_path, capsys):
     assert torch.equal(logits[0], logits[2])
 
 
+def test_its_card_says_what_made_it_and_is_under_the_checksum(tmp_path):
+    folder = trained("tiny", make, record(), OUTPUTS, cache=tmp_path).folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith(f"# {folder.name}\n")
+    assert "Gives: negative, positive." in card
+    assert "lr 0.1" in card
+    assert record()["encoder"] in card
+    assert card.count("Not answered yet.") == 4
+    (folder / "README.md").write_text("another")
+    assert damage(folder) == "README.md is damaged (its checksum differs)"
+
+
 def test_no_pickle_is_among_its_files(tmp_path):
     folder = trained("tiny", make, record(), OUTPUTS, cache=tmp_path).folder
     names = {file.name for file in folder.iterdir()}

@@ -33,6 +33,7 @@ PAGES = (
     "docs/students.md",
     "docs/instructors.md",
     "docs/grader.md",
+    "docs/serving.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )

@@ -1,0 +1,160 @@
+"""Texts to labels, the way the model was trained to read them.
+
+The same tokenizer, the same cut, the same attention mask as in training: each that differs here is
+*training-serving skew*, which no error message reports. Texts are sorted by length and computed a
+few at a time, so that a short one is not padded to the longest of the queue.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from course_utils.artefacts import Artefact
+from course_utils.batching import Example, collate, cut
+from course_utils.inputs import whole_number
+from course_utils.reading import within
+from course_utils.serving.rules import rules_of
+from course_utils.system import sha256
+
+ROWS = 16  # computed at once: more only adds padding, as the cores are busy with these
+PRECISIONS = ("float32", "bfloat16")
+PROBE = "A warm-up sentence, so that the first client does not pay for what is set up once."
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one text.
+
+    Attributes
+    ----------
+    label : str or None
+        The class: the likeliest, unless the model's rules have a threshold. None if it has none.
+    probabilities : dict of str to float
+        Of each class, summing to 1; of each tag, for itself.
+    rating : float or None
+        None if the model does not rate.
+    tokens : int
+        How many tokens were read.
+    truncated : bool
+        Whether the text was longer than the model reads, so that its end was ignored.
+    unknown : float
+        Share of the tokens that the vocabulary does not have.
+    tags : tuple of str or None
+        Those that apply; None if the model has no tags.
+    """
+
+    label: str | None
+    probabilities: dict[str, float]
+    rating: float | None
+    tokens: int
+    truncated: bool
+    unknown: float
+    tags: tuple[str, ...] | None = None
+
+
+class Predictor:
+    """A model, ready to answer; used by one thread.
+
+    Parameters
+    ----------
+    artefact : Artefact
+    max_tokens : int, optional
+        Longer texts are cut here; the same number as in training. What the model's rules say, if
+        not given.
+    rows : int
+        Texts computed at once.
+    precision : {"float32", "bfloat16"}
+        Of weights and activations. bfloat16 is faster where the processor multiplies it in
+        hardware, and rounds to three digits: an answer may then depend a little on the batch.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is none of these, or the rules in the model's record make no sense. If the
+        tokenizer has more tokens than the model, or the model answers with numbers that are not
+        finite: the parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        max_tokens: int | None = None,
+        rows: int = ROWS,
+        precision: str = "float32",
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+        self.model = artefact.model.eval().to(getattr(torch, precision))
+        self.tokenizer = artefact.tokenizer
+        self.outputs, self.version = artefact.outputs, version_of(artefact.folder)
+        self.rules = rules_of(self.outputs, artefact.record.get("use"))
+        self.max_tokens = within(self.tokenizer, max_tokens or self.rules.max_tokens)
+        self.rows = whole_number(rows, "rows", least=1)
+        words = cast(torch.nn.Embedding, self.model.encoder.get_input_embeddings())
+        known = words.num_embeddings
+        if len(self.tokenizer) > known:
+            raise ValueError(
+                f"the tokenizer has {len(self.tokenizer):,} tokens and the model {known:,}: they "
+                "do not belong together"
+            )
+        self([PROBE])
+
+    def __call__(self, texts: Sequence[str]) -> list[Prediction]:
+        """Return a prediction for each text, in order.
+
+        Raises
+        ------
+        ValueError
+            If a logit is not finite.
+        """
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        ids = encoded["input_ids"]
+        by_length = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        logits: dict[int, torch.Tensor] = {}
+        for rows in cut(by_length, self.rows):
+            logits |= zip(rows, self._logits([ids[row] for row in rows]), strict=True)
+        return [
+            self._prediction(logits[row], ids[row], bool(encoded.encodings[row].overflowing))
+            for row in range(len(ids))
+        ]
+
+    def _logits(self, ids: list[list[int]]) -> torch.Tensor:
+        """Return the logits (B, C) of texts that are computed together."""
+        batch = collate([Example(i, row, 0) for i, row in enumerate(ids)], self._pad_id())
+        with torch.inference_mode():
+            logits = self.model(batch.input_ids, batch.attention_mask).logits.float()
+        if not logits.isfinite().all():
+            raise ValueError("the model answers with numbers that are not finite")
+        return logits
+
+    def _pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def _prediction(self, logits: torch.Tensor, ids: list[int], truncated: bool) -> Prediction:
+        said = self.rules.say(logits)
+        unknown = sum(token == self.tokenizer.unk_token_id for token in ids)
+        return Prediction(
+            label=said.label,
+            probabilities=said.probabilities,
+            rating=said.rating,
+            tokens=len(ids),
+            truncated=truncated,
+            unknown=unknown / len(ids),
+            tags=said.tags,
+        )
+
+    def card(self) -> dict[str, Any]:
+        """Return what the model is and how it is used, as plain data."""
+        rules = self.rules.card() | {"max_tokens": self.max_tokens}
+        return {"version": self.version, "outputs": list(self.outputs), **rules}
+
+
+def version_of(folder: Path) -> str:
+    """Return the folder's name; with digits of its record, unless they are in the name already."""
+    if re.search("-[0-9a-f]{16}$", folder.name):
+        return folder.name
+    return f"{folder.name}-{sha256(folder / 'record.json')[:16]}"
