@@ -502,7 +502,7 @@ ACCUMULATE = Item(
         ),
         Mistake(
             "only_the_last",
-            "the gradients are cleared before each batch, so a step sees only the last of its group",
+            "the gradients are cleared before each batch, so a step sees the last one only",
             edit(
                 train_accumulated,
                 "            loss = torch",
