@@ -61,9 +61,9 @@ class Share(Batch):
 
     def to(self, device: torch.device | str) -> "Share":
         """Return the share on `device`."""
-        return replace(
-            self, **{k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        )
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in tensors.items()}
+        return replace(self, **moved)
 
 
 def is_first() -> bool:
