@@ -111,7 +111,8 @@ def round_cases(generator: np.random.Generator) -> list[Case]:
     cases = []
     for bits in (7, 10, 3):
         cases.append(Case(f"numbers of all sizes, {bits} bits", {"x": plain.copy(), "bits": bits}))
-        ties = 1 + (np.arange(-5, 6) + 0.5) * 2.0**-bits * np.array([1, -1] * 5 + [1])
+        signs = np.array([1, 1, -1, -1] * 3)
+        ties = signs * (1 + (np.arange(12) + 0.5) * 2.0**-bits)
         inputs = {"x": ties.astype(np.float32), "bits": bits}
         cases.append(Case(f"half way between two neighbours, {bits} bits", inputs))
     edge = np.array([[0.0, 1.0], [-1.0, 2 - 2.0**-20]], np.float32)
@@ -397,10 +398,9 @@ RING = Item(
             ),
         ),
         Mistake(
-            "one_after_the_other",
-            "a process passes on what it has just received in the same round: all send at the same "
-            "time, so note what moves before anything is changed",
-            edit(ring, "own + moving[(r - 1) % W]", "own + held[(r - 1) % W, (r - 1 - k) % W]"),
+            "the_same_piece",
+            "each process sends the same piece in every round: it goes back by one each time",
+            edit(ring, "(r - k) % W", "r", "(r - 1 - k) % W", "(r - 1) % W"),
         ),
         Mistake(
             "one_array",
