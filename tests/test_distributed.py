@@ -319,6 +319,27 @@ def test_a_killed_worker_ends_all_and_the_run_continues_bit_for_bit(tmp_path):
     assert furthest(*ends) == 0
 
 
+START = ROOT / "deploy" / "several_machines.sh"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_the_script_for_several_machines_starts_torchrun_with_all_that_it_was_given(tmp_path):
+    fake = tmp_path / "torchrun"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = [str(START), "gpu01", "2", "train.py", "--lr", "a b"]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    given = found.stdout.splitlines()
+    assert given[given.index("--nnodes") + 1] == "2"
+    assert given[given.index("--nproc-per-node") + 1] == "gpu"
+    assert given[given.index("--rdzv-endpoint") + 1] == "gpu01:29500"
+    assert given[-3:] == ["train.py", "--lr", "a b"]
+    few = subprocess.run([str(START), "gpu01"], capture_output=True, text=True, check=False)
+    assert few.returncode == 2
+    assert "FIRST MACHINES SCRIPT" in few.stderr
+
+
 def lonely(folder: Path) -> str:
     """The second process leaves; the first one is told what that means."""
     train, _ = tiny.loaders()
