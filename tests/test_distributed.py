@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -34,6 +35,8 @@ CLOSE = 1e-6
 QUIET: dict[str, Any] = {"device": "cpu", "progress": False}
 RECIPE = Recipe(epochs=2, lr=1e-3, precision="float32", validate_every=3)
 ROOT = Path(__file__).parent.parent
+# Whatever a machine's name leads to, its loopback is there.
+LOOPBACK = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
 # -- processes ----------------------------------------------------------------------------------
@@ -48,6 +51,7 @@ def together(function: Any, *args: Any, size: int = 2, folder: Path) -> list[Any
 
 def _member(rank: int, size: int, meeting: Path, function: Any, args: tuple[Any, ...]) -> Any:
     torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = LOOPBACK
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=size)
     try:
         return function(*args)
@@ -294,6 +298,7 @@ def torchrun(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script), *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"GLOO_SOCKET_IFNAME": LOOPBACK}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=environment, check=False
     )
