@@ -136,6 +136,7 @@ QUEUE = Item(
     **Rating(difficulty=3, importance=5, minutes=25, points=4),
     cases=queue_cases,
     reference=answer_times,
+    withheld=("course_utils.widgets.queueing.answered",),
     diagnoses=(
         Mistake(
             "never_full",
@@ -241,6 +242,7 @@ STATUS = Item(
     cases=body_cases,
     reference=status_of,
     call=calls.status_of,
+    withheld=("course_utils.serving.messages.read_texts",),
     diagnoses=(
         Mistake(
             "guesses",
@@ -342,7 +344,11 @@ ALARM = Item(
     **Rating(difficulty=3, importance=4, minutes=20, points=4),
     cases=alarm_cases,
     reference=drift_test,
-    withheld=("scipy.stats.ks_2samp", "scipy.stats.permutation_test"),
+    withheld=(
+        "course_utils.monitoring.ks_distance",
+        "scipy.stats.ks_2samp",
+        "scipy.stats.permutation_test",
+    ),
     diagnoses=(
         Mistake(
             "without_itself",
