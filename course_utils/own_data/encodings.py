@@ -48,9 +48,9 @@ def decode(
             encoding, text = "utf-8", content.decode("utf-8")
         except UnicodeDecodeError:
             encoding, text = _guess(content, name)
-            line = next(line for line in text.splitlines() if not line.isascii())
+            example = next(line for line in text.splitlines() if not line.isascii())
             notes = (
-                f"the encoding was guessed: {encoding}. Is this right: {line[:80]!r}? If it is "
+                f"the encoding was guessed: {encoding}. Is this right: {example[:80]!r}? If it is "
                 "not, say which it is: --encoding NAME",
             )
     else:
@@ -76,7 +76,7 @@ def _guess(content: bytes, name: str) -> tuple[str, str]:
     """Return the encoding that makes the likeliest text of some bytes, and the text."""
     if b"\0" in content.replace(b"\0\0", b"\0")[:1000] and content.count(b"\0") < len(content) / 4:
         raise ValueError(f"{name} is no text file: it holds zero bytes")
-    matches = from_bytes(content, cp_isolation=COMMON)
+    matches = from_bytes(content, cp_isolation=list(COMMON))
     best = matches.best()
     if best is None:
         raise ValueError(

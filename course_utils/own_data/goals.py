@@ -142,9 +142,8 @@ def read_labels(
                 "class: --kind tags is for texts with several"
             )
         labels.append(named[0])
-    used = {
-        name for label in labels if label for name in ([label] if isinstance(label, str) else label)
-    }  # type: ignore[union-attr]
+    given = [(label,) if isinstance(label, str) else label for label in labels if label]
+    used = {name for tags in given if isinstance(tags, tuple) for name in tags}
     names = tuple(sorted(used, key=_natural))
     if len(names) < (1 if kind == "tags" else 2):
         only = f"only one class, {names[0]!r}" if names else "no tag in any row"
