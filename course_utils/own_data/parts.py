@@ -38,7 +38,7 @@ class Part:
         return len(self.texts)
 
     def first(self, count: int) -> "Part":
-        """Return the first rows; the order is random, so they are a sample."""
+        """Return the first rows: a sample, with its share of each class."""
         return Part(self.rows[:count], self.texts[:count], self.targets[:count])
 
 
@@ -72,8 +72,10 @@ class OwnSplits:
         dealt = deal(groups, strata, SHARES, seed)
         _check(dealt, strata, goal, len(groups))
         # Groups are dealt out by size. That may not show: the first rows of a part are a sample.
-        shuffle = np.random.default_rng([seed, 1]).permutation
-        self.sealed = Splits(*([sentences[i] for i in shuffle(np.sort(part))] for part in dealt))
+        generator = np.random.default_rng([seed, 1])
+        self.sealed = Splits(
+            *([sentences[i] for i in mixed(np.sort(part), strata, generator)] for part in dealt)
+        )
         self.train, self.validation = (
             self._part(self.sealed.train),
             self._part(self.sealed.validation),
@@ -88,6 +90,26 @@ class OwnSplits:
         rows = [self._rows[sentence.id] for sentence in sentences]
         targets = self._goal.encode([row.label for row in rows])
         return Part(tuple(r.number for r in rows), tuple(r.text for r in rows), targets)
+
+
+def mixed(rows: np.ndarray, strata: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return rows in a random order of which every beginning has its share of each class.
+
+    The i-th of a class's m rows gets a random place between i/m and (i + 1)/m of the way.
+
+    Examples
+    --------
+    >>> rows, strata = np.arange(8), np.eye(2, dtype=int)[[0, 0, 0, 0, 1, 1, 1, 1]]
+    >>> order = mixed(rows, strata, np.random.default_rng(0))
+    >>> sorted(order.tolist()) == rows.tolist(), {0, 1} == {i // 4 for i in order[:4]}
+    (True, True)
+    """
+    of_class = strata[rows].argmax(axis=1) if (strata.sum(axis=1) == 1).all() else rows * 0
+    places = np.empty(len(rows))
+    for each in np.unique(of_class):
+        here = generator.permutation(np.flatnonzero(of_class == each))
+        places[here] = (np.arange(len(here)) + generator.random(len(here))) / len(here)
+    return rows[np.argsort(places)]
 
 
 def _strata(targets: np.ndarray, goal: Goal) -> np.ndarray:
