@@ -86,7 +86,7 @@ def code_hash(source: str) -> str:
 
 def made_of(
     recipe: Mapping[str, Any],
-    make: Callable[[], SentenceClassifier],
+    make: Callable[..., object],
     data: str,
     modules: Sequence[str] = MODULES,
 ) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def trained(
                 print(
                     f"Training {name}, once; it takes {takes}. Why: {_reason(why, folder, record)}."
                 )
-                _write(make(), record, outputs, folder)
+                write_artefact(make(), record, outputs, folder)
                 _forget_oldest(root, name)
     except OSError as error:
         raise DataError(
@@ -225,10 +225,22 @@ def load_artefact(folder: Path | str) -> Artefact:
     return Artefact(model.eval(), tokenizer, outputs, content["made_of"], folder)
 
 
-def _write(
+def write_artefact(
     model: SentenceClassifier, record: dict[str, Any], outputs: Sequence[str], folder: Path
 ) -> None:
-    """Write all files into another folder first, which then takes the name."""
+    """Write all files into another folder first, which then takes the name.
+
+    Parameters
+    ----------
+    model : SentenceClassifier
+        Ends on the CPU.
+    record : dict
+        From `made_of`.
+    outputs : sequence of str
+        What each output means.
+    folder : Path
+        Replaced if it is there; its parent must be there.
+    """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         inside = Path(partial, "whole")
         inside.mkdir()

@@ -82,9 +82,8 @@ class RunOfOwnData:
         return json.loads((path / SETTINGS).read_text(encoding="utf-8"))
 
     def write(self, name: str, content: Any) -> None:
-        """Write a file whole: text as it is, all else as JSON."""
-        text = content if isinstance(content, str) else json.dumps(as_plain(content), indent=1)
-        write_atomically(self.path / name, lambda file: file.write(text.encode("utf-8")))
+        """Write a file of this folder, see `write_file`."""
+        write_file(self.path / name, content)
 
     def remembered(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return plain data from a file; what is not there yet is made, and written."""
@@ -106,6 +105,12 @@ class RunOfOwnData:
     def close(self) -> None:
         """Let other processes use the folder."""
         self._lock.release()
+
+
+def write_file(path: Path, content: Any) -> None:
+    """Write a file whole or not at all: text as it is, all else as JSON."""
+    text = content if isinstance(content, str) else json.dumps(as_plain(content), indent=1)
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def as_plain(value: Any) -> Any:

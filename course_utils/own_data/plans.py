@@ -92,8 +92,8 @@ def make_plan(
         return times * seconds_per_text * (some + sum(points) + looks)
 
     budget = float("inf") if minutes is None else 60 * above_0(minutes, "minutes")
-    cuts, points = list[str](), sizes if curve else ()
-    if seconds(rows, wished, points) > budget and points:
+    cuts, points = list[str](), sizes
+    if points and (not curve or seconds(rows, wished, points) > budget):
         points = ()
         cuts.append("no learning curve of the model")
     times = wished

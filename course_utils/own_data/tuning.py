@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from course_utils.batching import TokenizedDataset, eval_loader, train_loader
 from course_utils.history import History
-from course_utils.models import SentenceClassifier, load_classifier
+from course_utils.models import SentenceClassifier, encoder_path, load_classifier
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.own_data.goals import Goal
 from course_utils.own_data.parts import Part
@@ -41,6 +41,11 @@ class Tuned:
     model: SentenceClassifier
     history: History
     logits: np.ndarray
+
+
+def usual_rate() -> float:
+    """Return a peak learning rate that suits the encoder's size: the smaller, the higher."""
+    return 1e-4 if AutoConfig.from_pretrained(encoder_path()).hidden_size < 512 else 2e-5
 
 
 def seconds_per_text(
