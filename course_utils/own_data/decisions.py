@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, softmax
 from scipy.stats import spearmanr
-from sklearn.metrics import f1_score, r2_score
+from sklearn.metrics import r2_score
 
 from course_utils.intervals import Interval, bootstrap_interval
 from course_utils.metrics import fit_temperature
@@ -125,19 +125,35 @@ def _best(table: ThresholdTable, f1: np.ndarray) -> float:
 Score = Callable[[np.ndarray, np.ndarray], float]
 
 
+@dataclass(frozen=True)
+class F1:
+    """F1 of all tags together, and its mean over tags."""
+
+    micro: float
+    macro: float
+
+
+def f1_of(targets: np.ndarray, said: np.ndarray) -> F1:
+    """Return F1 of columns of 0 and 1, shape (N, C); a tag that nobody has or says counts 0.
+
+    It is scikit-learn's, a hundred times faster: an interval asks for it thousands of times.
+
+    Examples
+    --------
+    >>> f1_of(np.array([[1, 0], [1, 1]]), np.array([[1, 0], [0, 1]]))
+    F1(micro=0.8, macro=0.8333333333333333)
+    """
+    right = (targets & said).sum(axis=0)  # (C,)
+    both = targets.sum(axis=0) + said.sum(axis=0)  # (C,)
+    micro = 2 * right.sum() / max(both.sum(), 1)
+    return F1(float(micro), float((2 * right / np.maximum(both, 1)).mean()))
+
+
 def scores_of(goal: Goal) -> dict[str, Score]:
     """Return the scores of a goal, by name; each takes targets and decisions. Higher is better.
 
     The mean absolute error is the exception: it is in the ratings' own units.
     """
-    everything = list(range(len(goal.names)))
-
-    def f1(average: str) -> Score:
-        # Of tags there are columns, of classes numbers: `labels` counts those that are absent too
-        return lambda targets, said: float(
-            f1_score(targets, said, labels=everything, average=average, zero_division=0.0)
-        )
-
     if goal.kind == "rating":
         return {
             "R²": lambda targets, said: float(r2_score(targets, said)),
@@ -145,10 +161,16 @@ def scores_of(goal: Goal) -> dict[str, Score]:
             "mean absolute error": lambda targets, said: float(np.abs(targets - said).mean()),
         }
     if goal.kind == "tags":
-        exact: Score = lambda targets, said: float((targets == said).all(axis=1).mean())  # noqa: E731
-        return {"micro F1": f1("micro"), "macro F1": f1("macro"), "all tags right": exact}
-    accuracy: Score = lambda targets, said: float((targets == said).mean())  # noqa: E731
-    return {"macro F1": f1("macro"), "accuracy": accuracy}
+        return {
+            "micro F1": lambda targets, said: f1_of(targets, said).micro,
+            "macro F1": lambda targets, said: f1_of(targets, said).macro,
+            "all tags right": lambda targets, said: float((targets == said).all(axis=1).mean()),
+        }
+    each = np.eye(len(goal.names), dtype=int)  # a class is a tag that stands alone
+    return {
+        "macro F1": lambda targets, said: f1_of(each[targets], each[said]).macro,
+        "accuracy": lambda targets, said: float((targets == said).mean()),
+    }
 
 
 def headline(goal: Goal) -> tuple[str, Score]:

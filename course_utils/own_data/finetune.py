@@ -217,10 +217,11 @@ def _curve(
 
 
 def _time_words(plan: Plan) -> str:
-    trainings = f"{1 + len(plan.curve)} trainings of at most {plan.epochs} epochs"
-    minutes = plan.seconds / 60
-    about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{max(1, round(plan.seconds))} seconds"
-    return f"{trainings}, about {about} in all"
+    count, epochs = 1 + len(plan.curve), plan.epochs
+    what = f"{count} training{'s' * (count > 1)} of at most {epochs} epoch{'s' * (epochs > 1)}"
+    if plan.seconds < 60:
+        return f"{what}, less than a minute in all"
+    return f"{what}, about {max(1, round(plan.seconds / 60))} min in all"
 
 
 def _recipe(

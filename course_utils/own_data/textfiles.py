@@ -7,6 +7,7 @@ which something is wrong, and a person who gets that number mends it in a minute
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,9 @@ from pathlib import Path
 from typing import Any
 
 DELIMITERS = (",", ";", "\t", "|")
-QUOTINGS: tuple[dict[str, Any], ...] = (  # "" is a quote in a quoted cell; \" is one; none is
-    {"doublequote": True},
-    {"doublequote": False, "escapechar": "\\"},
-    {"quoting": csv.QUOTE_NONE},
-)
+DOUBLED: dict[str, Any] = {"doublequote": True}  # "" is a quotation mark in a quoted cell
+ESCAPED: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}  # \" is one
+NONE: dict[str, Any] = {"quoting": csv.QUOTE_NONE}  # every one is
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,28 @@ def read_delimited(text: str, path: Path, wanted: Sequence[str], delimiter: str 
     if len(delimiter) != 1:
         raise ValueError(f"a delimiter is one character, got {delimiter!r}")
     refusals = []
-    for quoting in QUOTINGS if delimiter == "\t" else QUOTINGS[:2]:
+    for quoting in _quotings(text, delimiter):
         try:
             columns, rows, short = _parse(text, delimiter, quoting)
         except ValueError as error:
             refusals.append(error)
             continue
         notes = [f"{short} lines have fewer cells than the first: the rest is empty"] * bool(short)
-        if quoting == QUOTINGS[2]:
+        if quoting is NONE:
             notes.append("quotation marks were taken as part of the texts")
         name = "TSV" if delimiter == "\t" else f"CSV, separated by {delimiter!r}"
         return Content(columns, rows, name, notes=tuple(notes))
     raise ValueError(f"{path.name}, {refusals[0]}")
+
+
+def _quotings(text: str, delimiter: str) -> list[dict[str, Any]]:
+    """Return the ways in which quotation marks may be meant, the usual one first."""
+    ways = [DOUBLED]
+    # csv does not check these: a mark that is not escaped must begin or end a cell.
+    inside = re.compile(rf'(?<![\\\r\n{re.escape(delimiter)}])"(?![\r\n{re.escape(delimiter)}]|$)')
+    if '\\"' in text and not inside.search(text):
+        ways.append(ESCAPED)
+    return [*ways, NONE] if delimiter == "\t" else ways
 
 
 def find_delimiter(text: str, wanted: Sequence[str]) -> str:
