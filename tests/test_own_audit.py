@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -244,6 +245,14 @@ def test_groups_few_large_and_leaking():
     [finding] = shared_between_groups(["Fine.", "fine", "dull", "dull", None], list("abccd"))
     assert finding.rows == (1, 2)
     assert shared_between_groups(["a", "b"], ["x", "y"]) == []
+
+
+def test_thousands_of_labels_are_refused_at_once():
+    rows = [Row(i, f"text {i}", f"label {i}", f"row {i}") for i in range(5000)]
+    goal = Goal("classes", tuple(row.label for row in rows), "")
+    began = time.perf_counter()
+    assert "too many labels" in titles(rows, goal)
+    assert time.perf_counter() - began < 30  # each pair of names compared would take an hour
 
 
 def test_what_stops_comes_first():

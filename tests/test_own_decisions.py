@@ -90,6 +90,12 @@ def test_a_threshold_stays_at_one_half_if_moving_gains_nothing():
     assert choose(RATING, logits[:, 1:], labels).temperature == 1.0
 
 
+def test_a_few_rows_all_right_do_not_make_a_model_certain():
+    logits = np.array([[0.0, 2.0], [2.0, 0.0]] * 6)
+    probabilities = choose(BINARY, logits, np.array([1, 0] * 6)).probabilities(BINARY, logits)
+    assert probabilities.max() < 0.999
+
+
 def test_a_dear_miss_lowers_the_threshold():
     logits, labels = overconfident()
     dear, cheap = (choose(BINARY, logits, labels, miss=price).threshold for price in (9, 1 / 9))

@@ -81,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
             finetune(request, resume=options.resume, say=_say)
             return 0
         looked = look(request)
+        for note in looked.table.notes:
+            _say(f"note: {note}")
         for finding in looked.audit.findings:
             _say(f"{finding.weight}: {finding.title}: {finding.sentence}")
         _say(f"see {write_audit(request, looked)}")

@@ -19,6 +19,7 @@ from course_utils.metrics import fit_temperature
 from course_utils.own_data.goals import Goal
 from course_utils.thresholds import ThresholdTable, threshold_table
 
+COLDEST, HOTTEST = 1 / 3, 10.0  # a few validation rows, all right, would ask for T near 0
 WORTH_MOVING = 0.01  # of F1: a threshold that gains less on validation stays at one half
 
 
@@ -93,7 +94,7 @@ def choose(
     if goal.kind == "rating":
         return Decision()
     if goal.kind == "classes":
-        temperature = fit_temperature(logits, targets)
+        temperature = _temperature(logits, targets)
         if not goal.is_binary:
             return Decision(temperature)
         positive = int(np.bincount(targets, minlength=2).argmin())
@@ -103,9 +104,13 @@ def choose(
             return Decision(temperature, min(table.cheapest(miss), 1.0), positive)
         return Decision(temperature, _best(table, _macro_f1(table)), positive)
     flat = logits.ravel()  # each tag is a question of its own: yes or no
-    temperature = fit_temperature(np.stack([np.zeros_like(flat), flat], axis=1), targets.ravel())
+    temperature = _temperature(np.stack([np.zeros_like(flat), flat], axis=1), targets.ravel())
     table = threshold_table(targets.ravel(), expit(flat / temperature))
     return Decision(temperature, _best(table, table.f1))
+
+
+def _temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.clip(fit_temperature(logits, targets), COLDEST, HOTTEST))
 
 
 def _macro_f1(table: ThresholdTable) -> np.ndarray:

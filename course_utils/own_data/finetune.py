@@ -61,6 +61,8 @@ def finetune(
     looked = look(request)
     goal, table, found = looked.goal, looked.table, looked.audit
     say(f"     {found.used:,} of {found.total:,} rows can be used; {goal.why}")
+    for note in table.notes:
+        say(f"     note: {note}")
     if found.stops:
         write_audit(request, looked)
         raise CannotWork(refusal(found, request.folder))

@@ -14,6 +14,7 @@ from course_utils.own_data.cleaning import Finding, Row, class_counts, key_of, r
 from course_utils.own_data.goals import Goal, number
 from course_utils.own_data.tables import Cell
 
+MOST_NAMES = 200  # with more, each pair of names is too many to compare, and `what_stops` speaks
 NO_LABELS = {"na", "n/a", "none", "null", "nan", "-", "?", "unknown", "undefined", "#n/a"}
 
 
@@ -27,7 +28,9 @@ def near_equal_labels(rows: Sequence[Row], goal: Goal) -> list[Finding]:
     >>> finding.rows, finding.remedy
     ((30,), 'If they are the same: --merge Good=good')
     """
-    counts, found = class_counts(rows, goal), []
+    counts, found = class_counts(rows, goal), list[Finding]()
+    if len(counts) > MOST_NAMES:
+        return found
     names = sorted(counts, key=lambda name: -counts[name])
     for place, rare in enumerate(names):
         for common in names[:place]:
@@ -60,12 +63,13 @@ def labels_for_missing(rows: Sequence[Row], goal: Goal) -> list[Finding]:
 
 def answers_in_texts(rows: Sequence[Row], goal: Goal) -> list[Finding]:
     """Find texts that name their own label: a model would read the answer off them."""
-    if goal.kind != "classes" or not rows:
+    if goal.kind != "classes" or not rows or len(goal.names) > MOST_NAMES:
         return []
     own = others = 0
+    keys = {name: f" {key_of(name)} " for name in goal.names}
     for row in rows:
         words = f" {key_of(row.text)} "
-        named = {name for name in goal.names if f" {key_of(name)} " in words}
+        named = {name for name, key in keys.items() if key in words}
         own += row.label in named
         others += bool(named - {row.label})
     if own < 0.3 * len(rows) or own < 3 * others:
