@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from course_utils.own_data import label_looks, text_looks
 from course_utils.own_data.cleaning import Finding, Row, class_counts, what_stops
 from course_utils.own_data.goals import Goal
+from course_utils.reading import within
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def audit(
     texts = [row.text for row in rows]
     encoded = tokenizer(texts, verbose=False)["input_ids"] if texts else []
     tokens = np.array([len(ids) for ids in encoded], dtype=int)
-    longest = text_looks.suitable_length(tokens, tokenizer) if max_tokens is None else max_tokens
+    if max_tokens is None:
+        max_tokens = text_looks.suitable_length(tokens, tokenizer)
+    longest = within(tokenizer, max_tokens)
     shares = text_looks.unknown_shares(texts, tokenizer)
     looks = (
         what_stops(rows, goal),
