@@ -154,7 +154,7 @@ def test_checkpoints_go_when_the_report_is_there(done):
 
 
 def test_it_says_beforehand_how_long_it_takes(done):
-    [line] = [line for line in done["lines"] if "trainings of at most 2 epochs" in line]
+    [line] = [line for line in done["lines"] if "1 training of at most 2 epochs" in line]
     assert "less than a minute" in line
     assert "--resume" in line
 
