@@ -226,20 +226,22 @@ def load_artefact(folder: Path | str) -> Artefact:
 
 
 def write_artefact(
-    model: SentenceClassifier, record: dict[str, Any], outputs: Sequence[str], folder: Path
+    model: SentenceClassifier,
+    record: dict[str, Any],
+    outputs: Sequence[str],
+    folder: Path,
+    card: str = "",
 ) -> None:
     """Write all files into another folder first, which then takes the name.
 
     Parameters
     ----------
-    model : SentenceClassifier
-        Ends on the CPU.
-    record : dict
-        From `made_of`.
-    outputs : sequence of str
-        What each output means.
+    model, record, outputs
+        As for `trained`. The model ends on the CPU; the record may have a `serving.rules.Use`.
     folder : Path
         Replaced if it is there; its parent must be there.
+    card : str, optional
+        The model card, as Markdown; `cards.model_card` writes it if not given.
     """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         inside = Path(partial, "whole")
@@ -247,7 +249,7 @@ def write_artefact(
         save_model(model.cpu(), str(inside / "model.safetensors"))
         model.encoder.config.save_pretrained(inside)
         load_tokenizer().save_pretrained(inside)
-        card = model_card(folder.name, outputs, record)
+        card = card or model_card(folder.name, outputs, record)
         (inside / "README.md").write_text(card, encoding="utf-8")
         for file in inside.iterdir():
             file.chmod(0o644)  # a classroom may share the folder: safetensors makes it private
