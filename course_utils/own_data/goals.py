@@ -10,14 +10,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from course_utils.datasets import mend_spaces
 from course_utils.own_data.tables import Cell
+from course_utils.serving.rules import Kind
 
-Kind = Literal["classes", "tags", "rating"]
 Label = str | tuple[str, ...] | float
 MOST_NUMBERED_CLASSES = 20  # more whole numbers than that are a scale, not names
 

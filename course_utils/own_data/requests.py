@@ -9,10 +9,11 @@ from course_utils.models import load_tokenizer
 from course_utils.own_data.audit import Audit, audit
 from course_utils.own_data.cleaning import Finding, Row, drop_rare, usable_rows
 from course_utils.own_data.folders import write_file
-from course_utils.own_data.goals import Goal, Kind, read_labels
+from course_utils.own_data.goals import Goal, read_labels
 from course_utils.own_data.label_looks import shared_between_groups
 from course_utils.own_data.reports import audit_page
 from course_utils.own_data.tables import Table, read_table
+from course_utils.serving.rules import KINDS, Kind
 
 
 class CannotWork(ValueError):
@@ -56,6 +57,8 @@ class Request:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.kind not in (None, *KINDS):
+            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
         whole_number(self.seed, "seed", least=0)
         for name in ("epochs", "max_tokens"):
             if getattr(self, name) is not None:

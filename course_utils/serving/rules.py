@@ -10,13 +10,14 @@ Left out on purpose: rules that a client may set. Two clients would then ask two
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from course_utils.inputs import above_0, finite_number, whole_number
 
-KINDS = ("classes", "tags", "rating")
+Kind = Literal["classes", "tags", "rating"]
+KINDS: tuple[str, ...] = get_args(Kind)
 RATING = "rating"  # where the record has no rules, an output of this name is a number
 USUAL_TOKENS = 128  # where the record has no rules
 
@@ -41,7 +42,7 @@ class Use:
         Of two classes, the place (0 or 1) of the one that the threshold is for.
     """
 
-    kind: str
+    kind: Kind
     max_tokens: int
     names: list[str] | None = None
     temperature: float = 1.0
