@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         if looked.audit.stops:
             raise ValueError(refusal(looked.audit, request.folder))
         return 0
-    except ValueError as error:
+    except (ValueError, FloatingPointError) as error:  # the second: the loss is no number any more
         raise RuntimeError(error) from None
     except KeyboardInterrupt:
         print("course: interrupted; the same command with --resume goes on", file=sys.stderr)

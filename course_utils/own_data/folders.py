@@ -45,8 +45,8 @@ class RunOfOwnData:
         if found and (changed := differences(found, self.settings)):
             more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
             raise ValueError(
-                f"the run in {path} was another one: {', '.join(changed[:4])}{more}. Say what was "
-                "said then, or choose another --out"
+                f"the run in {path} was another one: {', '.join(changed[:4])}{more}. Give the "
+                "same options, data and course, or choose another --out"
             )
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path / ".lock")
