@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from course_utils.own_data.outcome import CurvePoint, mistakes, verdict, what_mo
 from course_utils.own_data.parts import Part
 from course_utils.own_data.plans import make_plan
 from course_utils.own_data.tuning import tag_loss
+from course_utils.serving.rules import rules_of
 from tests.own_tables import reviews
 
 BINARY = Goal("classes", ("bad", "good"), "")
@@ -104,6 +107,53 @@ def test_a_dear_miss_lowers_the_threshold():
     for goal in (THREE, TAGS, RATING):
         with pytest.raises(ValueError, match="price of a miss needs two classes"):
             choose(goal, logits, labels, miss=2)
+
+
+def test_a_class_never_worth_saying_gets_a_threshold_that_can_be_written():
+    """The rare rows look least like it: saying it never is best, which is infinity in a table."""
+    labels = np.repeat([1, 0], [5, 95])
+    margins = np.concatenate([np.full(5, -5.0), np.linspace(-4, 2, 95)])
+    logits = np.stack([np.zeros(100), margins], axis=1)
+    decision = choose(BINARY, logits, labels)
+    assert (decision.threshold, decision.positive) == (1.0, 1)
+    assert decision.use(BINARY, 32)["threshold"] == 1.0
+    assert not decision.decide(BINARY, decision.probabilities(BINARY, logits)).any()
+
+
+@pytest.mark.parametrize(
+    ("goal", "decision"),
+    [
+        (BINARY, Decision(2.0, 0.3, 0)),
+        (BINARY, Decision(0.7, 0.8, 1)),
+        (THREE, Decision(3.0)),
+        (TAGS, Decision(1.5, 0.2)),
+        (RATING, Decision()),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_the_service_says_what_was_decided(goal, decision):
+    """`Decision` decides for a table, `Rules` for a text: one and the same thing."""
+    logits = np.random.default_rng(0).normal(scale=2, size=(200, len(goal.names)))
+    probabilities = decision.probabilities(goal, logits)
+    decided = decision.decide(goal, probabilities)
+    use = json.loads(json.dumps(decision.use(goal, 32)))  # as the record on disk has it
+    rules = rules_of(goal.names, use)
+    assert rules.max_tokens == 32
+    for row, shares, target in zip(torch.from_numpy(logits), probabilities, decided, strict=True):
+        said = rules.say(row)
+        if goal.kind == "rating":
+            assert said.rating == pytest.approx(target)
+            continue
+        assert list(said.probabilities.values()) == pytest.approx(shares.tolist())
+        label = said.label if said.tags is None else ", ".join(said.tags) or "(no tag)"
+        assert label == goal.words(target)
+
+
+def test_a_record_that_the_service_would_refuse_is_not_written():
+    with pytest.raises(ValueError, match="a threshold is for tags, or for one of two classes"):
+        Decision(1.0, 0.5, 0).use(THREE, 32)
+    with pytest.raises(ValueError, match="max_tokens must be at least 1"):
+        Decision().use(THREE, 0)
 
 
 # --- baselines ----------------------------------------------------------------------------

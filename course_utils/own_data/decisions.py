@@ -7,7 +7,8 @@ forgetting the rare ones, micro F1 for tags, and R² for ratings (0 for whoever 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, softmax
@@ -17,6 +18,7 @@ from sklearn.metrics import r2_score
 from course_utils.intervals import Interval, bootstrap_interval
 from course_utils.metrics import fit_temperature
 from course_utils.own_data.goals import Goal
+from course_utils.serving.rules import Use, rules_of
 from course_utils.thresholds import ThresholdTable, threshold_table
 
 COLDEST, HOTTEST = 1 / 3, 10.0  # a few validation rows, all right, would ask for T near 0
@@ -34,7 +36,7 @@ class Decision:
     threshold : float, optional
         From this probability on, `positive` is said, or a tag is. None: the likeliest class.
     positive : int, optional
-        Of two classes, the one that the threshold is for: the rarer in training.
+        Of two classes, the one that the threshold is for: the rarer one.
     """
 
     temperature: float = 1.0
@@ -68,6 +70,18 @@ class Decision:
             return probabilities.argmax(axis=1)
         flagged = probabilities[:, self.positive] >= self.threshold
         return np.where(flagged, self.positive, 1 - self.positive)
+
+    def use(self, goal: Goal, max_tokens: int) -> dict[str, Any]:
+        """Return what the record of the model says about its use, as `serving.rules` reads it.
+
+        Examples
+        --------
+        >>> Decision(2.0).use(Goal("classes", ("a", "b", "c"), ""), 64)["temperature"]
+        2.0
+        """
+        use = asdict(Use(goal.kind, max_tokens, list(goal.names), **asdict(self)))
+        rules_of(goal.names, use)  # what the service would refuse is never written
+        return use
 
 
 def choose(
@@ -121,8 +135,9 @@ def _macro_f1(table: ThresholdTable) -> np.ndarray:
 
 def _best(table: ThresholdTable, f1: np.ndarray) -> float:
     """Return the threshold with the highest F1; one half if that is hardly worse."""
-    at_half = f1[table.place(0.5)]
-    return float(table.thresholds[f1.argmax()]) if f1.max() - at_half > WORTH_MOVING else 0.5
+    if f1.max() - f1[table.place(0.5)] <= WORTH_MOVING:
+        return 0.5
+    return min(float(table.thresholds[f1.argmax()]), 1.0)  # infinite, the last: never
 
 
 # --- scores -------------------------------------------------------------------------------
