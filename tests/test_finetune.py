@@ -20,7 +20,7 @@ from course_utils.own_data.folders import RunOfOwnData
 from course_utils.own_data.parts import OwnSplits
 from course_utils.own_data.reports import audit_page
 from course_utils.own_data.requests import CannotWork, Request, look
-from course_utils.own_data.using import judge
+from course_utils.serving.predictor import Predictor
 from tests.own_tables import reviews, save_tiny_encoder, write_csv
 from tests.processes import Running, die
 
@@ -120,20 +120,24 @@ def test_the_report_says_what_the_results_are(done):
     assert results["outcome"]["rows"] == results["sizes"][2]
     card = (done["folder"] / "model_card.md").read_text()
     assert results["verdict"] in card
-    assert "To be filled in" in card
+    assert card.count("Not answered yet.") == 3  # how good it is, the card has said
+    assert (done["folder"] / "model" / "README.md").read_text() == card
     assert "\n\n\n" not in card
 
 
-def test_the_artefact_judges_as_the_report_measured(done):
+def test_the_service_judges_as_the_report_measured(done):
     artefact = load_artefact(done["folder"] / "model")
     assert artefact.outputs == ("bad", "good")
-    use = artefact.record["use"]
-    assert (use["kind"], use["max_tokens"]) == ("classes", 32)
-    assert use["temperature"] == done["results"]["decision"]["temperature"]
+    assert {"training", "own_data.cleaning", "own_data.tuning"} <= set(artefact.record["code"])
+    predict, decision = Predictor(artefact), done["results"]["decision"]
+    assert (predict.card()["kind"], predict.max_tokens) == ("classes", 32)
+    assert predict.rules.temperature == decision["temperature"]
+    assert predict.rules.threshold == decision["threshold"]
+    assert predict.rules.positive == artefact.outputs[decision["positive"]]
     looked = look(request(done["path"], done["folder"]))
     test = OwnSplits(looked.rows, looked.goal, 0).unseal("the same question again")
-    answers = judge(artefact, test.texts)
-    right = [a.said == looked.goal.names[t] for a, t in zip(answers, test.targets, strict=True)]
+    answers = predict(test.texts)
+    right = [a.label == looked.goal.names[t] for a, t in zip(answers, test.targets, strict=True)]
     value = done["results"]["outcome"]["scores"]["fine-tuned"]["accuracy"]["value"]
     assert np.mean(right) == pytest.approx(value)
     assert all(sum(a.probabilities.values()) == pytest.approx(1) for a in answers)
@@ -258,8 +262,9 @@ def test_tags(tmp_path):
     found = run(path, tmp_path / "out")
     assert found["results"]["goal"]["names"] == ["bad", "good", "plot"]
     assert "all tags right" in found["report"]
-    [answer, _] = judge(load_artefact(found["folder"] / "model"), ["The plot was fine.", "x"])
-    assert set(answer.said) <= {"bad", "good", "plot"}
+    predict = Predictor(load_artefact(found["folder"] / "model"))
+    [answer, _] = predict(["The plot was fine.", "x"])
+    assert set(answer.tags) <= {"bad", "good", "plot"}
     assert all(0 <= share <= 1 for share in answer.probabilities.values())
 
 
@@ -269,8 +274,8 @@ def test_ratings_come_back_in_their_own_units(tmp_path):
     path = write_csv(tmp_path / "table.csv", rows)
     found = run(path, tmp_path / "out", kind="rating", epochs=2)
     assert "mean absolute error" in found["report"]
-    answers = judge(load_artefact(found["folder"] / "model"), [text for text, _ in rows])
-    assert 1000 < np.mean([a.said for a in answers]) < 1060
+    answers = Predictor(load_artefact(found["folder"] / "model"))([text for text, _ in rows])
+    assert 1000 < np.mean([a.rating for a in answers]) < 1060
     error = found["results"]["outcome"]["scores"]["fine-tuned"]["mean absolute error"]["value"]
     assert error < 40  # whoever forgot to scale back is off by a thousand
 
@@ -387,8 +392,15 @@ def test_an_interrupt_says_how_to_go_on(table, capsys, monkeypatch):
     monkeypatch.undo()
 
 
-def test_the_artefact_of_another_making_is_refused(done, monkeypatch):
-    artefact = load_artefact(done["folder"] / "model")
-    artefact.record.pop("use")
-    with pytest.raises(ValueError, match="no rules of use"):
-        judge(artefact, ["fine"])
+def test_a_loss_that_is_no_number_any_more_is_said_in_one_line(table, capsys, monkeypatch):
+    def diverged(*_: object, **__: object) -> None:
+        raise FloatingPointError("the loss became nan: try a lower lr")
+
+    monkeypatch.setattr(finetuning, "fine_tune", diverged)
+    assert course(*ARGUMENTS, "--lr", "9") == 1
+    assert "try a lower lr" in one_line(capsys.readouterr().err)
+
+
+def test_from_python_a_kind_is_checked_too(table):
+    with pytest.raises(ValueError, match="kind must be one of .*, got 'class'"):
+        request(table, table.parent / "out", kind="class")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from course_utils.artefacts import made_of, write_artefact
+from course_utils.artefacts import MODULES, made_of, write_artefact
 from course_utils.intervals import Interval
 from course_utils.models import load_tokenizer
 from course_utils.own_data import outcome as found_by
@@ -28,6 +28,13 @@ from course_utils.own_data.tuning import Tuned, fine_tune, logits_of, seconds_pe
 
 QUICK_MINUTES = 2.0
 PURPOSE = "the report of course finetune"
+# Whatever leads from a table to weights and a threshold; a change in it is another run.
+MADE_BY = (
+    *MODULES,
+    *("recipe", "regularization", "thresholds"),
+    *(f"own_data.{name}" for name in ("encodings", "textfiles", "tables", "goals", "cleaning")),
+    *(f"own_data.{name}" for name in ("parts", "decisions", "plans", "tuning")),
+)
 
 
 def finetune(
@@ -69,7 +76,8 @@ def finetune(
     splits = OwnSplits(looked.rows, goal, request.seed)
     settings = Settings(found.max_tokens, lr=request.lr or usual_rate(), seed=request.seed)
     asked = asdict(request) | {"path": request.path.name, "out": ""}
-    record = made_of({**asked, "settings": asdict(settings)}, fine_tune, table.sha256)
+    recipe = {**asked, "settings": asdict(settings)}
+    record = made_of(recipe, fine_tune, table.sha256, MADE_BY)
     run = RunOfOwnData(request.folder, record, resume=resume)
     try:
         write_audit(request, looked)
@@ -111,6 +119,7 @@ def _train_and_report(
 
     tuned = tune(len(train))
     decision = choose(goal, tuned.logits, validation.targets, request.miss)
+    use = decision.use(goal, settings.max_tokens)
     probabilities = decision.probabilities(goal, tuned.logits)
     decided = decision.decide(goal, probabilities)
     say(f"     fine-tuned: {name} {score(validation.targets, decided):.3f} on validation")
@@ -126,13 +135,6 @@ def _train_and_report(
         found_by.SAME: majority(goal, train, len(test)),
     }
     outcome = found_by.outcome(goal, test, logits, decision, others)
-    use = {"kind": goal.kind, "names": goal.names, "max_tokens": settings.max_tokens}
-    write_artefact(
-        tuned.model,
-        {**record, "use": use | asdict(decision)},
-        goal.names,
-        run.path / "model",
-    )
     content = {
         "table": looked.table,
         "goal": goal,
@@ -153,12 +155,14 @@ def _train_and_report(
         "range": [float(np.min(train.targets)), float(np.max(train.targets))],
         "texts": looked.table.cells[request.text],
     }
+    card, model = model_card(content), run.path / "model"
+    write_artefact(tuned.model, {**record, "use": use}, goal.names, model, card)
+    run.write("model_card.md", card)  # the same, for people to complete
     run.write("report.html", report_page(content))
-    run.write("model_card.md", model_card(content))
     kept = ("sizes", "plan", "decision", "points", "outcome", "verdict", "more", "recipe")
     run.finish({name: content[name] for name in kept} | {"goal": goal})
     say(f"     {content['verdict']}")
-    say(f"     see {run.path / 'report.html'}; the model is in {run.path / 'model'}")
+    say(f"     see {run.path / 'report.html'}; the model is in {model}")
 
 
 def _planned(

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from course_utils.cards import HOW_GOOD, open_questions
 from course_utils.intervals import Interval
 from course_utils.own_data import figures
 from course_utils.own_data.audit import Audit
@@ -46,9 +47,12 @@ def report_page(content: Mapping[str, Any]) -> str:
 
 
 def model_card(content: Mapping[str, Any]) -> str:
-    """Return the model card, as Markdown."""
-    words = threshold_words(content["goal"], content["decision"])
-    return re.sub(r"\n{3,}", "\n\n", _fill("model_card.md", threshold=words, **content))
+    """Return the model card, as Markdown; it says how good the model is, and asks the rest."""
+    words = {
+        "threshold": threshold_words(content["goal"], content["decision"]),
+        "questions": open_questions(known=[HOW_GOOD]),
+    }
+    return re.sub(r"\n{3,}", "\n\n", _fill("model_card.md", **words, **content))
 
 
 def threshold_words(goal: Goal, decision: Decision) -> str:
