@@ -120,7 +120,7 @@ def test_missing_is_an_empty_cell_and_nothing_else(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\n,NA\n  ,0\nfine\n")
     assert cells(path) == [(None, "NA"), (None, "0"), ("fine", None)]
-    assert "1 lines have fewer cells" in read_table(path, COLUMNS).notes[0]
+    assert "1 line has fewer cells" in read_table(path, COLUMNS).notes[0]
 
 
 def test_quotes_of_other_kinds(tmp_path):
@@ -160,6 +160,8 @@ BAD = {  # content, file name, arguments, the sentence that helps
     "name twice": (b"text,label,text\na,1,b\n", "a.csv", {}, "2 columns 'text': rename all but"),
     "a cell too many": (b"text,label\nfine,1\nwell, no,0\n", "a.csv", {}, "line 3: 3 cells, where"),
     "open quote": (b'text,label\n"fine,1\nb,0\n', "a.csv", {}, "line 2: the quotation marks"),
+    "open quote in the first line": (b'"text,label\n' + b"a,1\n" * 50_000, "a.csv", {},
+                                     "line 1: the quotation marks"),
     "odd quotes": (b'text,label\n"a "good" film",1\n', "a.csv", {}, 'written twice: "a ""good""'),
     "old workbook": (OLD_EXCEL, "a.xls", {}, "old format, or one with a password"),
     "zip of something": (b"PK\x03\x04" + bytes(99), "a.docx", {}, "cannot be read as a workbook"),
@@ -224,3 +226,7 @@ def test_the_csv_module_is_left_as_it_was(tmp_path):
 def test_zero_bytes_are_no_text():
     with pytest.raises(ValueError, match="zero bytes"):
         decode(b"text,label\n\0\0,1\n", "a.csv")
+    plain = "text,label\nfine,1\n".encode("utf-16-le")  # every second byte is 0, and all is UTF-8
+    with pytest.raises(ValueError, match="say --encoding utf-16-le"):
+        decode(plain, "a.csv")
+    assert decode(plain, "a.csv", "utf-16-le")[0] == "text,label\nfine,1\n"

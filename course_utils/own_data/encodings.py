@@ -68,7 +68,10 @@ def decode(
                 f"{content[error.start : error.start + 4]!r} in line {line} mean nothing there"
             ) from None
     if "\0" in text:
-        raise ValueError(f"{name} is no text file: it holds zero bytes")
+        raise ValueError(
+            f"{name} holds zero bytes, as no text does. If it is UTF-16 without a mark, say "
+            "--encoding utf-16-le"
+        )
     return text, encoding, notes
 
 
@@ -85,5 +88,6 @@ def _guess(content: bytes, name: str) -> tuple[str, str]:
         )
     equal = [m for m in matches if (m.chaos, m.coherence) == (best.chaos, best.coherence)]
     likely = [encoding for match in equal for encoding in match.could_be_from_charset]
-    encoding = next(e for e in COMMON if e in likely)  # the commonest of those that fit as well
+    # The commonest of those that fit as well.
+    encoding = next((e for e in COMMON if e in likely), best.encoding)
     return encoding, content.decode(encoding)

@@ -56,7 +56,8 @@ def read_delimited(text: str, path: Path, wanted: Sequence[str], delimiter: str 
         except ValueError as error:
             refusals.append(error)
             continue
-        notes = [f"{short} lines have fewer cells than the first: the rest is empty"] * bool(short)
+        lines = "1 line has" if short == 1 else f"{short:,} lines have"
+        notes = [f"{lines} fewer cells than the first: the rest is empty"] * bool(short)
         if quoting is NONE:
             notes.append("quotation marks were taken as part of the texts")
         name = "TSV" if delimiter == "\t" else f"CSV, separated by {delimiter!r}"
@@ -92,7 +93,8 @@ def find_delimiter(text: str, wanted: Sequence[str]) -> str:
 
 def _head(text: str, delimiter: str) -> list[str]:
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    return [name.strip() for name in next((row for row in lines if row), [])]
+    with _long_cells():  # a quotation mark that is not closed: the head is all of the file
+        return [name.strip() for name in next((row for row in lines if row), [])]
 
 
 def _parse(
