@@ -188,6 +188,15 @@ def test_chinese_is_read_by_letters():
     assert scores_of(BINARY)["accuracy"](test.targets, linear.decide(BINARY, test)) > 0.9
 
 
+def test_texts_without_words_are_read_by_letters():
+    targets = np.arange(40) % 2
+    texts = tuple(("🙂 !" if t else "🙁 ?") + " " * (i % 5) for i, t in enumerate(targets))
+    rows = Part(tuple(range(40)), texts, targets)
+    linear = fit_baseline(BINARY, rows, rows)
+    assert "letters" in linear.chosen
+    assert linear.decide(BINARY, rows).tolist() == targets.tolist()
+
+
 def test_a_class_that_a_small_sample_lacks_is_never_said():
     train = part(40)
     for goal in (THREE, Goal("classes", ("x", "bad", "good"), "")):
