@@ -382,6 +382,18 @@ def test_look_audits_and_trains_nothing(table, capsys):
     assert course(*ARGUMENTS, "--look") == 0  # renewed, not refused
 
 
+def test_a_look_overwrites_nothing(table, done, capsys):
+    mine = table.parent / "mine"
+    mine.mkdir()
+    (mine / "audit.html").write_text("my own")
+    (mine / "thesis.txt").write_text("years of work")
+    for folder in (mine, done["folder"]):
+        before = (folder / "audit.html").read_text()
+        assert course(*ARGUMENTS, "--look", "--out", str(folder)) == 1
+        assert "nothing is overwritten" in one_line(capsys.readouterr().err)
+        assert (folder / "audit.html").read_text() == before
+
+
 def test_an_interrupt_says_how_to_go_on(table, capsys, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
         With a sentence for the person at the terminal, if it cannot be done.
     """
     from course_utils.own_data.finetune import finetune
+    from course_utils.own_data.folders import RunOfOwnData
     from course_utils.own_data.requests import Request, look, refusal, write_audit
     from course_utils.own_data.tables import read_table
 
@@ -80,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         if not options.look:
             finetune(request, resume=options.resume, say=_say)
             return 0
+        RunOfOwnData.refuse_if_taken(request.folder, resume=False)  # the audit is written there
         looked = look(request)
         for note in looked.table.notes:
             _say(f"note: {note}")
