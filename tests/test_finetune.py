@@ -16,8 +16,11 @@ from course_utils.__main__ import main
 from course_utils.artefacts import damage, load_artefact
 from course_utils.own_data import finetune as finetuning
 from course_utils.own_data import tuning
+from course_utils.own_data.cleaning import Row
 from course_utils.own_data.folders import RunOfOwnData
+from course_utils.own_data.goals import Goal
 from course_utils.own_data.parts import OwnSplits
+from course_utils.own_data.plans import Plan
 from course_utils.own_data.reports import audit_page
 from course_utils.own_data.requests import CannotWork, Request, look
 from course_utils.serving.predictor import Predictor
@@ -219,6 +222,27 @@ def test_another_run_is_not_continued(table, tmp_path):
     with pytest.raises(ValueError, match="was another one: data was"):
         finetuning.finetune(request(table, out, epochs=2), resume=True)
     assert left == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+# --- too little time ----------------------------------------------------------------------
+
+
+def test_a_time_in_which_one_class_is_not_met_is_refused():
+    labels = ["odd" if i < 8 else "usual" for i in range(600)]
+    rows = [Row(i, f"text {i}", label, f"row {i}") for i, label in enumerate(labels)]
+    goal = Goal("classes", ("odd", "usual"), "")
+    plan = Plan(rows=30, epochs=2, curve=(), seconds_per_text=1.0, seconds=60.0)
+    met = set()
+    for seed in range(20):  # the first of five rare rows comes sooner or later
+        train = OwnSplits(rows, goal, seed).train
+        is_met = "odd" in {goal.words(target) for target in train.targets[:30]}
+        met.add(is_met)
+        if is_met:
+            assert len(finetuning.affordable_rows(goal, train, plan)) == 30
+        else:
+            with pytest.raises(ValueError, match="30 of 3.. training rows, and all .* 'usual'"):
+                finetuning.affordable_rows(goal, train, plan)
+    assert met == {True, False}
 
 
 # --- folders ------------------------------------------------------------------------------

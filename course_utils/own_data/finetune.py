@@ -100,7 +100,7 @@ def _train_and_report(
 ) -> None:
     goal, tokenizer = looked.goal, load_tokenizer()
     plan = _planned(request, goal, splits, settings, run)
-    train, validation = splits.train.first(plan.rows), splits.validation
+    train, validation = affordable_rows(goal, splits.train, plan), splits.validation
     say(f"2/5  baselines on {len(train):,} training rows, judged on {len(validation):,}")
     linear = fit_baseline(goal, train, validation, request.miss)
     name, score = headline(goal)
@@ -185,6 +185,23 @@ def _planned(
 
     found = run.remembered("plan.json", plan)
     return Plan(**found | {name: tuple(found[name]) for name in ("curve", "cuts")})
+
+
+def affordable_rows(goal: Goal, train: Part, plan: Plan) -> Part:
+    """Return the training rows that the plan has time for.
+
+    Raises
+    ------
+    ValueError
+        If they are all of one class: the rarer one comes later.
+    """
+    rows = train.first(plan.rows)
+    if goal.kind == "classes" and len(np.unique(rows.targets)) < 2:
+        raise ValueError(
+            f"there is time for {len(rows):,} of {len(train):,} training rows, and all of these "
+            f"are {goal.words(rows.targets[0])!r}: give it more --minutes"
+        )
+    return rows
 
 
 def _curve(
