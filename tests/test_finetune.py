@@ -126,7 +126,9 @@ def test_the_report_says_what_the_results_are(done):
     assert card.count("Not answered yet.") == 3  # how good it is, the card has said
     assert (done["folder"] / "model" / "README.md").read_text() == card
     assert "\n\n\n" not in card
-    assert not re.search(r"[^\n]\n## ", card)  # a heading stands apart
+    assert not re.search(r"[^\n]\n## |\|\n[^|\n]", card)  # a heading stands apart, a table ends
+    assert "\n\n| model |" in card
+    assert "\n\n| class |" in card
 
 
 def test_the_service_judges_as_the_report_measured(done):
