@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from course_utils.checkpoints import differences
+from course_utils.checkpoints import refuse_another_run
 from course_utils.system import write_atomically
 
 LOOKS = {"audit.html", "audit.json", ".lock"}  # an earlier look at the data: may be renewed
@@ -42,12 +42,9 @@ class RunOfOwnData:
     def __init__(self, path: Path, settings: dict[str, Any], *, resume: bool) -> None:
         self.path, self.settings = path, as_plain(settings)
         found = self.refuse_if_taken(path, resume=resume)
-        if found and (changed := differences(found, self.settings)):
-            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            raise ValueError(
-                f"the run in {path} was another one: {', '.join(changed[:4])}{more}. Give the "
-                "same options, data and course, or choose another --out"
-            )
+        if found:
+            advice = ". Give the same options, data and course, or choose another --out"
+            refuse_another_run(path, found, self.settings, advice)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path / ".lock")
         try:
