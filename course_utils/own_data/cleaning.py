@@ -69,6 +69,9 @@ class Row:
 def key_of(text: str) -> str:
     """Return what two copies of one text have in common: their words, without case and marks.
 
+    Whatever `splits.leakage_groups` takes for a copy is one here too; here an
+    underscore is a mark as well.
+
     Examples
     --------
     >>> key_of("Good, really!") == key_of("good really"), key_of("?!")
