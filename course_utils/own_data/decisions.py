@@ -74,6 +74,11 @@ class Decision:
     def use(self, goal: Goal, max_tokens: int) -> dict[str, Any]:
         """Return what the record of the model says about its use, as `serving.rules` reads it.
 
+        Raises
+        ------
+        ValueError
+            If the service would refuse it.
+
         Examples
         --------
         >>> Decision(2.0).use(Goal("classes", ("a", "b", "c"), ""), 64)["temperature"]
