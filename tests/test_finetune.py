@@ -243,7 +243,7 @@ def test_a_time_in_which_one_class_is_not_met_is_refused():
         if is_met:
             assert len(finetuning.affordable_rows(goal, train, plan)) == 30
         else:
-            with pytest.raises(ValueError, match="30 of 3.. training rows, and all .* 'usual'"):
+            with pytest.raises(ValueError, match=r"30 of 3.. training rows, and all .* 'usual'"):
                 finetuning.affordable_rows(goal, train, plan)
     assert met == {True, False}
 
@@ -441,5 +441,5 @@ def test_a_loss_that_is_no_number_any_more_is_said_in_one_line(table, capsys, mo
 
 
 def test_from_python_a_kind_is_checked_too(table):
-    with pytest.raises(ValueError, match="kind must be one of .*, got 'class'"):
+    with pytest.raises(ValueError, match=r"kind must be one of .*, got 'class'"):
         request(table, table.parent / "out", kind="class")
