@@ -1,13 +1,13 @@
 """Ten ways to fine-tune the whole encoder, at two numbers of labels and three seeds each.
 
-    python -m benchmarks.peft_table                    # all of it: about 20 minutes on one thread
+    python -m benchmarks.peft_table                    # all of it: 20 minutes, quiet thread
     python -m benchmarks.peft_table --minutes 7        # as far as that goes; the next call goes on
     python -m benchmarks.peft_table --show             # the table of what has been measured so far
 
 Every run is a line in ``build/peft_table.jsonl``; what is there is not run again. The reviews are
 short ones (at most 25 tokens) of the training part, and so are the 600 that judge, which no setting
 was chosen on: the learning rates come from trial runs that were scored on the validation part.
-Lesson 09 shows the table and runs a smaller one itself.
+Lesson 09 runs a smaller one itself, and quotes from this one.
 """
 
 import argparse
@@ -203,10 +203,17 @@ def read() -> list[dict[str, Any]]:
     return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
 
 
+def accuracies(lines: list[dict[str, Any]], method: str, labels: int) -> dict[int, float]:
+    """Return the share right of one method with so many labels, by seed."""
+    mine = [x for x in lines if (x["method"], x["labels"]) == (method, labels)]
+    return {x["seed"]: x["accuracy"] for x in mine}
+
+
 def show(lines: list[dict[str, Any]]) -> None:
-    """Print the table, as Markdown."""
-    print("| method | rate | trained | on disk | in a step | time | 100 labels | 400 labels |")
-    print("|---|---|---|---|---|---|---|---|")
+    """Print the table, as Markdown; differences are paired by seed, which decides the reviews."""
+    heads = ["method", "rate", "trained", "on disk", "in a step", "time", "100 labels"]
+    heads += ["400 labels", "points against full, 400"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     full = np.mean([x["seconds"] for x in lines if x["method"] == "full fine-tuning"])
     for method in METHODS:
         mine = [x for x in lines if x["method"] == method]
@@ -214,12 +221,19 @@ def show(lines: list[dict[str, Any]]) -> None:
             continue
         cells = []
         for labels in EPOCHS:
-            values = [x["accuracy"] for x in mine if x["labels"] == labels]
-            if len(values) < 2:
-                cells.append(f"{len(values)} runs")
+            values = list(accuracies(lines, method, labels).values())
+            if len(values) < SEEDS:
+                cells.append(f"{len(values)} of {SEEDS} runs")
                 continue
             found = seed_interval(np.array(values))
             cells.append(f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+        ours, theirs = (accuracies(lines, m, 400) for m in (method, "full fine-tuning"))
+        gaps = [100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
+        if method != "full fine-tuning" and len(gaps) == SEEDS:
+            gap = seed_interval(np.array(gaps))
+            cells.append(f"{gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f})")
+        else:
+            cells.append("")
         first, seconds = mine[0], np.mean([x["seconds"] for x in mine])
         print(
             f"| {method} | {first['lr']:g} | {first['trained']:,} | {first['bytes'] / 1e3:,.0f} kB "

@@ -44,7 +44,7 @@ def contrastive_pairs(
     Examples
     --------
     >>> pairs, alike = contrastive_pairs([0, 0, 1, 1], 1, np.random.default_rng(0))
-    >>> pairs.shape, alike.mean()
+    >>> pairs.shape, float(alike.mean())
     ((8, 2), 0.5)
     """
     classes, counts = np.unique(numbers(labels, "labels"), return_counts=True)

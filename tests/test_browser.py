@@ -63,7 +63,7 @@ CALLS = {
     "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
-    "ranks": "widgets.rank_dial({'change': np.random.default_rng(0).normal(size=(96, 64))})",
+    "ranks": "widgets.rank_dial({'change': random.normal(size=(96, 64)), 'one': np.eye(64)})",
 }
 
 
@@ -357,4 +357,5 @@ MOVES = {
     "stopping": ["ArrowLeft", "ArrowRight"],
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
+    "ranks": ["ArrowLeft", "ArrowRight"],
 }

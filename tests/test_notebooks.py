@@ -554,6 +554,7 @@ def test_a_picture_ends_a_stretch_of_words(picture):
         (volatile_tagged, lesson(widget())),
         (no_machine_path, lesson(code("f()", text="in /home/ada/course/x.py"))),
         (no_machine_path, lesson(code("f()", text=f"in {ROOT}/x.py"))),
+        (no_machine_path, lesson(code("f()", text="File \x1b[32m/home/ada/x.py:3\x1b[39m"))),
         (no_machine_path, lesson(code("f()", text=r"in C:\Users\ada\x.py"))),
     ],
     ids=name_of,

@@ -333,8 +333,11 @@ def normalise(notebook: NotebookNode, root: Path = ROOT) -> NotebookNode:
 
 def _normalise_output(output: NotebookNode, patterns: list[tuple[re.Pattern[str], str]]) -> None:
     def clean(text: str) -> str:
+        # A traceback's colour codes end in a letter, which would hide where a path begins.
+        codes, pieces = COLOURS.findall(text), COLOURS.split(text)
         for pattern, name in patterns:
-            text = pattern.sub(name, text)
+            pieces = [pattern.sub(name, piece) for piece in pieces]
+        text = "".join(piece + code for piece, code in zip(pieces, [*codes, ""], strict=True))
         return re.sub(r"\bat 0x[0-9a-fA-F]+", "at 0x...", text)
 
     if output.output_type == "stream":
@@ -352,11 +355,11 @@ def _normalise_output(output: NotebookNode, patterns: list[tuple[re.Pattern[str]
 
 
 def text_of(output: NotebookNode) -> str:
-    """Everything in an output that a person reads as text."""
+    """Everything in an output that a person reads as text, without its colours."""
     parts = [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
     data = output.get("data", {})
     parts += [v for k, v in data.items() if isinstance(v, str) and not k.startswith("image/png")]
-    return "\n".join(parts)
+    return COLOURS.sub("", "\n".join(parts))
 
 
 # -- execution ----------------------------------------------------------------------------------
