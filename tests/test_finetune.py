@@ -259,6 +259,11 @@ def test_nothing_is_overwritten(table, tmp_path):
         with pytest.raises(ValueError, match=sentence):
             finetuning.finetune(request(table, tmp_path / name), resume=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "mine" / "audit.html").write_text("my own")
+    twelve(table)  # would be refused too, with an audit page in the folder
+    with pytest.raises(ValueError, match="holds other things"):
+        finetuning.finetune(request(table, tmp_path / "mine"))
+    assert (tmp_path / "mine" / "audit.html").read_text() == "my own"
 
 
 def test_a_finished_run_is_not_done_again(done):
@@ -353,6 +358,7 @@ def numbers_only(path: Path) -> None:
 ARGUMENTS = ("table.csv", "--text", "text", "--label", "label")
 MISTAKES = {  # how the table is, the words said, the sentence that helps
     "12 rows": (twelve, ARGUMENTS, "12 usable rows, where training, validation and a test need 50"),
+    "12 rows, twice": (twelve, ARGUMENTS, r"is the better tool\. Also, these classes have fewer"),
     "one class": (one_class, ARGUMENTS, "there is only one class, 'good'"),
     "a label of its own": (every_row_its_own, ARGUMENTS, "80 different labels in 80 rows"),
     "a rare class": (rare, ARGUMENTS, r"'odd' \(3\).*--merge RARE=OTHER.*--drop-rare"),
@@ -409,6 +415,15 @@ def test_look_audits_and_trains_nothing(table, capsys):
     assert course(*ARGUMENTS, "--look") == 0  # renewed, not refused
 
 
+def test_a_look_says_what_to_do(table, capsys):
+    typed = [
+        (text, "Good" if i % 10 == 0 else label) for i, (text, label) in enumerate(reviews(80))
+    ]
+    write_csv(table, typed)
+    assert course(*ARGUMENTS, "--look") == 0
+    assert re.search("typed in two ways. .*--merge Good=good", capsys.readouterr().out)
+
+
 def test_a_look_overwrites_nothing(table, done, capsys):
     mine = table.parent / "mine"
     mine.mkdir()
@@ -437,7 +452,8 @@ def test_a_loss_that_is_no_number_any_more_is_said_in_one_line(table, capsys, mo
 
     monkeypatch.setattr(finetuning, "fine_tune", diverged)
     assert course(*ARGUMENTS, "--lr", "9") == 1
-    assert "try a lower lr" in one_line(capsys.readouterr().err)
+    said = one_line(capsys.readouterr().err)
+    assert "try a lower lr (--lr), into another folder (--out)" in said
 
 
 def test_from_python_a_kind_is_checked_too(table):

@@ -35,6 +35,8 @@ MANY_TAGS = ["cheap;fast", "fast", "cheap", "slow;cheap", "slow", "fast;slow", "
         ([["a", "b"], ["a"], []], "tags", ("a", "b")),
         (MANY_TAGS, "tags", ("cheap", "fast", "slow")),
         (["New York, NY", "Paris, TX", "Rome, GA", "New York, NY"], "classes", None),
+        (["good"] * 10 + ["bad"] * 9 + ["good;plot"], "tags", ("bad", "good", "plot")),
+        (["Paris"] * 10 + ["Rome"] * 9 + ["Paris, TX"], "classes", ("Paris", "Paris, TX", "Rome")),
         (["yes; of course", "no", "yes; of course"], "classes", ("no", "yes; of course")),
         (["cafe\u0301", "caf\u00e9", "tea"], "classes", ("café", "tea")),
     ],
@@ -319,4 +321,11 @@ def test_tags_and_ratings_get_their_shares_too(kind):
 def test_a_class_in_one_group_cannot_be_divided():
     rows = [Row(i, f"text {i}", "good" if i < 20 else "bad", f"group {max(0, i - 18)}") for i in range(80)]  # fmt: skip # noqa: E501
     with pytest.raises(ValueError, match="would have no row of 'good': it occurs in too few"):
+        OwnSplits(rows, BINARY)
+
+
+@pytest.mark.parametrize(("groups", "words"), [(1, "in 1 group cannot"), (2, "in 2 groups cannot")])
+def test_too_few_groups_cannot_be_divided(groups, words):
+    rows = rows_of(reviews(80), group=lambda i: f"group {i % groups}")
+    with pytest.raises(ValueError, match=f"80 rows {words} be divided: validation would be empty"):
         OwnSplits(rows, BINARY)

@@ -118,6 +118,8 @@ def test_a_class_never_worth_saying_gets_a_threshold_that_can_be_written():
     assert (decision.threshold, decision.positive) == (1.0, 1)
     assert decision.use(BINARY, 32)["threshold"] == 1.0
     assert not decision.decide(BINARY, decision.probabilities(BINARY, logits)).any()
+    cheap = choose(BINARY, logits, labels, miss=0.001)  # a miss costs next to nothing
+    assert cheap.use(BINARY, 32)["threshold"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -238,6 +240,8 @@ def test_a_budget_is_kept(minutes):
 def test_a_budget_too_small_for_anything_says_what_is_needed():
     with pytest.raises(ValueError, match=r"0\.01 minutes are too few: .* it takes 0\.23 or more"):
         make_plan(4000, 600, 0.03, minutes=0.01)
+    with pytest.raises(ValueError, match=r"0\.0001 minutes .* takes 0\.01 or more"):
+        make_plan(40, 6, 0.001, minutes=0.0001)
     with pytest.raises(ValueError, match="minutes must be above 0"):
         make_plan(4000, 600, 0.03, minutes=-1)
 

@@ -147,7 +147,11 @@ def test_the_sheet_with_the_columns_is_found(tmp_path):
             frame.to_excel(book, sheet_name=name, index=False)
     assert cells(path) == [("fine", "x")]
     assert cells(path, sheet="June") == [("dull", "x")]
-    assert "'June'" in read_table(path, COLUMNS).notes[0]
+    assert "sheet 'June' has these columns too, not read" in read_table(path, COLUMNS).notes[0]
+    with pd.ExcelWriter(path) as book:  # a wider sheet first, a blank after a name
+        pd.DataFrame(columns=list("abcde")).to_excel(book, sheet_name="Wide", index=False)
+        frame.rename(columns={"text": "text "}).to_excel(book, sheet_name="May", index=False)
+    assert cells(path) == [("dull", "x")]
 
 
 OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from course_utils.own_data.finetune import finetune
     from course_utils.own_data.folders import RunOfOwnData
-    from course_utils.own_data.requests import Request, look, refusal, write_audit
+    from course_utils.own_data.requests import Request, in_a_line, look, refusal, write_audit
     from course_utils.own_data.tables import read_table
 
     try:
@@ -86,12 +86,14 @@ def run(options: argparse.Namespace) -> int:
         for note in looked.table.notes:
             _say(f"note: {note}")
         for finding in looked.audit.findings:
-            _say(f"{finding.weight}: {finding.title}: {finding.sentence}")
+            _say(in_a_line(finding))
         _say(f"see {write_audit(request, looked)}")
         if looked.audit.stops:
             raise ValueError(refusal(looked.audit, request.folder))
         return 0
-    except (ValueError, FloatingPointError) as error:  # the second: the loss is no number any more
+    except FloatingPointError as error:  # the loss is no number any more
+        raise RuntimeError(f"{error} (--lr), into another folder (--out)") from None
+    except ValueError as error:
         raise RuntimeError(error) from None
     except KeyboardInterrupt:
         print("course: interrupted; the same command with --resume goes on", file=sys.stderr)

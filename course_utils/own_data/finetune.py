@@ -23,7 +23,15 @@ from course_utils.own_data.goals import Goal
 from course_utils.own_data.parts import OwnSplits, Part
 from course_utils.own_data.plans import Plan, Settings, make_plan
 from course_utils.own_data.reports import model_card, report_page
-from course_utils.own_data.requests import CannotWork, Looked, Request, look, refusal, write_audit
+from course_utils.own_data.requests import (
+    CannotWork,
+    Looked,
+    Request,
+    in_a_line,
+    look,
+    refusal,
+    write_audit,
+)
 from course_utils.own_data.tuning import Tuned, fine_tune, logits_of, seconds_per_text, usual_rate
 
 QUICK_MINUTES = 2.0
@@ -82,7 +90,7 @@ def finetune(
     try:
         write_audit(request, looked)
         for finding in found.findings:
-            say(f"     {finding.weight}: {finding.title}: {finding.sentence}")
+            say(f"     {in_a_line(finding)}")
         _train_and_report(request, looked, splits, settings, record, run, say)
     finally:
         run.close()

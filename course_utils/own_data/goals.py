@@ -183,12 +183,20 @@ def _kind_of(
 
 
 def _separator(found: Sequence[str | list[str]]) -> str | None:
-    """Return what separates tags: it stands in many cells, and its parts recur in others."""
+    """Return what separates tags: it stands in many cells, and its parts recur in others.
+
+    They also do if each such cell has a part that is all of another cell. (Of commas that is no
+    sign: names and places have them.)
+    """
     cells = Counter(cell for cell in found if isinstance(cell, str))
     for mark in (";", "|", ","):
         marked = sum(count for cell, count in cells.items() if mark in cell)
         parts = {tidy(part) for cell in cells for part in cell.split(mark)}
-        if marked >= 0.05 * cells.total() and 2 * len(parts) <= len(cells) + 1 > 3:
+        recur = 2 * len(parts) <= len(cells) + 1 > 3
+        alone = mark != "," and all(
+            any(tidy(part) in cells for part in cell.split(mark)) for cell in cells if mark in cell
+        )
+        if marked >= 0.05 * cells.total() and (recur or alone):
             return mark
     return None
 

@@ -128,7 +128,8 @@ def _check(parts: Sequence[list[int]], strata: np.ndarray, goal: Goal, groups: i
     for name, part in zip(NAMES, parts, strict=True):
         if not part:
             raise ValueError(
-                f"{len(strata)} rows in {groups} groups cannot be divided: {name} would be empty. "
+                f"{len(strata)} rows in {groups} group{'s' * (groups > 1)} cannot be divided: "
+                f"{name} would be empty. "
                 "More groups are needed, or smaller ones"
             )
         names = goal.names if goal.kind != "rating" else ()

@@ -108,6 +108,6 @@ def make_plan(
         least = seconds(min(FEWEST_ROWS, rows), times) / 60
         raise ValueError(
             f"{minutes:g} minutes are too few: with this encoder on this machine it takes "
-            f"{least:.2f} or more to learn anything"
+            f"{max(least, 0.01):.2f} or more to learn anything"
         )
     return Plan(some, times, points, seconds_per_text, seconds(some, times, points), tuple(cuts))

@@ -136,5 +136,17 @@ def write_audit(request: Request, looked: Looked) -> Path:
 
 def refusal(found: Audit, folder: Path) -> str:
     """Return what stops a run, in the words for a terminal."""
-    stops = [f"{f.sentence}. {f.remedy}".strip() for f in found.stops]
-    return f"no model can be made of these data: {'; '.join(stops)} (See {folder / 'audit.html'})"
+    stops = " Also, ".join(f"{f.sentence}. {f.remedy}".strip() for f in found.stops)
+    return f"no model can be made of these data: {stops} (See {folder / 'audit.html'})"
+
+
+def in_a_line(finding: Finding) -> str:
+    """Return a finding for a terminal: how grave it is, what it is, and what to do.
+
+    Examples
+    --------
+    >>> in_a_line(Finding("warning", "near-equal labels", "they look alike", (3,), "Merge them."))
+    'warning: near-equal labels: they look alike. Merge them.'
+    """
+    said = f"{finding.weight}: {finding.title}: {finding.sentence}"
+    return f"{said.rstrip('.')}. {finding.remedy}" if finding.remedy else said

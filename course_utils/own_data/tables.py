@@ -177,12 +177,13 @@ def _read_excel(content: bytes, path: Path, wanted: Sequence[str], sheet: str | 
     sheets = {name: frame for name, frame in sheets.items() if sheet in (None, name)}
     if not sheets:
         raise ValueError(f"{path.name} has no sheet {sheet!r}")
-    fits = [name for name, frame in sheets.items() if set(wanted) <= {str(c) for c in frame}]
-    chosen = fits[0] if fits else max(sheets, key=lambda name: len(sheets[name].columns))
-    others = f"sheets {', '.join(map(repr, fits[1:]))} have these columns too, and were not read"
-    notes = (f"{others}: --sheet NAME chooses",) if len(fits) > 1 else ()
-    frame = sheets[chosen]
-    columns = [str(c).strip() for c in frame.columns]
+    heads = {name: [str(c).strip() for c in frame.columns] for name, frame in sheets.items()}
+    fits = [name for name, head in heads.items() if set(wanted) <= set(head)]
+    chosen = fits[0] if fits else max(heads, key=lambda name: len(heads[name]))
+    others, many = ", ".join(map(repr, fits[1:])), len(fits) > 2
+    said = f"sheet{'s' * many} {others} {'have' if many else 'has'} these columns too, not read"
+    notes = (f"{said}: --sheet NAME chooses",) if len(fits) > 1 else ()
+    frame, columns = sheets[chosen], heads[chosen]
     return Content(columns, _rows(frame), f"Excel, sheet {chosen!r}", notes=notes)
 
 
