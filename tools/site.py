@@ -34,6 +34,7 @@ PAGES = (
     "docs/instructors.md",
     "docs/grader.md",
     "docs/serving.md",
+    "docs/topics.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )
