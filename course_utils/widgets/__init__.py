@@ -9,6 +9,7 @@ who cannot see it. `explorer` says how; the other modules hold a lesson's widget
 from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
 from course_utils.widgets.mixing import mixing_dial
+from course_utils.widgets.queueing import queue_dial
 from course_utils.widgets.ranks import rank_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
 from course_utils.widgets.sampling import sampling_dial
@@ -21,6 +22,7 @@ __all__ = [
     "gradient_descent_stepper",
     "mixing_dial",
     "overfitting_explorer",
+    "queue_dial",
     "rank_dial",
     "sampling_dial",
     "threshold_dial",
