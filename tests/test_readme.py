@@ -100,11 +100,12 @@ def test_a_section_that_is_gone_is_found():
     assert missing_sections(link) == ["05_fine_tuning_bert: The lop"]
 
 
-def test_the_page_of_topics_has_every_lesson_up_to_its_last():
-    lessons = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+def test_the_page_of_topics_has_every_lesson():
+    lessons = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     linked = set(re.findall(r"notebooks/(\w+\.ipynb)", TOPICS))
-    last = max(linked)[:2]
-    assert linked == {name for name in lessons if name[:2] <= last}
+    numbers = {name[:2] for name in linked}
+    # A lesson from 12 on may come some days before its row; its appendices come with the row.
+    assert linked == {name for name in lessons if name < "12" or name[:2] in numbers}
 
 
 def test_nothing_is_left_to_fill_in():
