@@ -36,6 +36,7 @@ PAGES = (
     "docs/grader.md",
     "docs/serving.md",
     "docs/topics.md",
+    "docs/several_machines.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )
