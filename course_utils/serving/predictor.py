@@ -6,8 +6,10 @@ groups, so that a short one is not padded to the longest of the queue.
 """
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,7 +60,7 @@ class Prediction:
 
 
 class Predictor:
-    """A model, ready to answer; used by one thread.
+    """A model, ready to answer; several threads may ask.
 
     Parameters
     ----------
@@ -95,6 +97,7 @@ class Predictor:
         self.rules = rules_of(self.outputs, artefact.record.get("use"))
         self.max_tokens = within(self.tokenizer, max_tokens or self.rules.max_tokens)
         self.rows = whole_number(rows, "rows", least=1)
+        self._reading = threading.Lock()  # a tokenizer is changed by its own options
         words = cast(torch.nn.Embedding, self.model.encoder.get_input_embeddings())
         known = words.num_embeddings
         if len(self.tokenizer) > known:
@@ -112,7 +115,8 @@ class Predictor:
         ValueError
             If a logit is not finite.
         """
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        with self._reading:
+            encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
         ids = encoded["input_ids"]
         logits: dict[int, torch.Tensor] = {}
         for rows in groups([len(row) for row in ids], self.rows):
@@ -192,6 +196,14 @@ def groups(lengths: Sequence[int], most: int, call: int = CALL) -> list[list[int
         found.append(order[start:])
         del order[start:]
     return found[::-1]
+
+
+def share_of_cores(threads: int) -> Callable[[], None]:
+    """Return what each of so many threads calls first, to take its part of the cores.
+
+    Without it each takes all, and they wait for each other.
+    """
+    return partial(torch.set_num_threads, max(1, torch.get_num_threads() // threads))
 
 
 def version_of(folder: Path) -> str:
