@@ -6,7 +6,6 @@ groups, so that a short one is not padded to the longest of the queue.
 """
 
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +96,6 @@ class Predictor:
         self.rules = rules_of(self.outputs, artefact.record.get("use"))
         self.max_tokens = within(self.tokenizer, max_tokens or self.rules.max_tokens)
         self.rows = whole_number(rows, "rows", least=1)
-        self._reading = threading.Lock()  # a tokenizer is changed by its own options
         words = cast(torch.nn.Embedding, self.model.encoder.get_input_embeddings())
         known = words.num_embeddings
         if len(self.tokenizer) > known:
@@ -115,8 +113,8 @@ class Predictor:
         ValueError
             If a logit is not finite.
         """
-        with self._reading:
-            encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
+        # The same options always: another thread may be reading, and options change a tokenizer.
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
         ids = encoded["input_ids"]
         logits: dict[int, torch.Tensor] = {}
         for rows in groups([len(row) for row in ids], self.rows):
