@@ -1,6 +1,6 @@
 """Requests a second and their times, with and without micro-batching, in one run.
 
-    python -m benchmarks.serving                       # 64 clients, two rounds, under 4 minutes
+    python -m benchmarks.serving                       # 64 clients, two rounds, 5 minutes
     python -m benchmarks.serving --clients 16 --seconds 5 --only micro-batches one-at-a-time
 
 Each way to serve runs as a process of its own on a free loopback port and is asked by locust
