@@ -77,6 +77,12 @@ def test_two_workers_compute_two_batches_at_once_and_end_together(lengths):
     assert isinstance(waiting[2].exception(0), threading.BrokenBarrierError)
 
 
+def test_workers_without_work_all_end(lengths):
+    made = MicroBatcher(lengths, workers=3)
+    time.sleep(0.2)  # so that they wait for work
+    assert made.stop(10)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_has_died_is_seen(lengths):
     starts = iter([None, SystemExit])
