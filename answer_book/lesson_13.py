@@ -209,7 +209,7 @@ def distil_cases(generator: np.random.Generator) -> list[Case]:
         student, teacher = generator.normal(0, 2, (2, B, C))
         cases.append((f"{C} classes, temperature {T:g}", student, teacher, T))
     student, teacher = generator.normal(0, 2, (2, 3, 4))
-    cases.append(("large logits", student + 800, teacher - 800, 2.0))
+    cases.append(("large logits", student + 4000, teacher - 4000, 2.0))
     cases.append(("student and teacher agree", teacher, teacher, 4.0))
     names = ("student", "teacher", "T")
     return [Case(name, dict(zip(names, rest, strict=True))) for name, *rest in cases]
