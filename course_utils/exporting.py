@@ -176,6 +176,8 @@ def open_session(path: Path | str, *, threads: int | None = None) -> "onnxruntim
         torch.get_num_threads() if threads is None else whole_number(threads, "threads", least=1)
     )
     options.log_severity_level = 3  # errors only
+    # Threads that wait in a loop would take the cores from PyTorch, or from a second session.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
