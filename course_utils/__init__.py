@@ -42,19 +42,20 @@ It is meant to be read, in this order; a module imports only from those above it
 38. `halves`         the encoder cut in two: below read once, above trained
 39. `continual`      one task after another: forgetting, rehearsal, EWC
 40. `contrastive`    few labels: pairs of sentences, pseudo-labels
-41. `pruning`        heads taken out of an encoder, the least important first
-42. `distillation`   a small model taught by a large one's answers
-43. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
-44. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
-45. `lexicon`        sentiment by looking words up
-46. `monitoring`     have the texts changed? alarms with a known rate of false ones
-47. `plotting`       records and arrays to matplotlib axes
-48. `widgets`        dials to turn: ipywidgets over the plots
-49. `doctor`         is this machine ready for the lessons?
-50. `colab`          make a Google Colab runtime ready
-51. `serving`        a trained model as a service (a subpackage)
-52. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-53. `__main__`       the `course` command
+41. `smoothing`      large inputs made smaller before a layer is put into eight bits
+42. `pruning`        heads taken out of an encoder, the least important first
+43. `distillation`   a small model taught by a large one's answers
+44. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
+45. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
+46. `lexicon`        sentiment by looking words up
+47. `monitoring`     have the texts changed? alarms with a known rate of false ones
+48. `plotting`       records and arrays to matplotlib axes
+49. `widgets`        dials to turn: ipywidgets over the plots
+50. `doctor`         is this machine ready for the lessons?
+51. `colab`          make a Google Colab runtime ready
+52. `serving`        a trained model as a service (a subpackage)
+53. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+54. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -23,6 +23,7 @@ from course_utils.distillation import (
 from course_utils.models import SentenceClassifier, count_parameters
 from course_utils.pruning import head_importance, without_heads
 from course_utils.recipe import Recipe
+from course_utils.smoothing import SmoothLinear, smooth
 from course_utils.training import forward
 from tests import tiny
 
@@ -211,3 +212,63 @@ def test_a_head_that_nobody_reads_has_no_importance(batch):
 def test_no_batch_is_refused():
     with pytest.raises(ValueError, match="batch"):
         head_importance(model(), [], cross_entropy)
+
+
+# --- smoothing ----------------------------------------------------------------------------
+
+
+def rounded(values, dim=None):
+    """Values as they come back from eight bits, with one scale or one for each row."""
+    largest = values.abs().max() if dim is None else values.abs().amax(dim, keepdim=True)
+    return (values / largest * 127).round() * largest / 127
+
+
+def test_a_smoothed_model_computes_the_same(batch):
+    whole = model()
+    smoother = smooth(whole, [batch])
+    torch.testing.assert_close(forward(smoother, batch), forward(whole, batch))
+    kinds = [type(m) for m in smoother.encoder.encoder.modules()]
+    assert kinds.count(SmoothLinear) == 3 * 6
+    assert torch.nn.Linear not in kinds
+    assert SmoothLinear not in [type(m) for m in whole.modules()]
+
+
+def test_the_largest_inputs_of_all_batches_count(batch):
+    whole, other = model(), next(iter(eval_loader(tiny.dataset(40, 60), 20)))
+    one, both = smooth(whole, [batch]), smooth(whole, [batch, other])
+    inverse = [m.encoder.encoder.layer[0].attention.self.query.inverse for m in (one, both)]
+    assert (inverse[1] <= inverse[0]).all()  # more texts, larger inputs, larger factors
+    assert (inverse[1] < inverse[0]).any()
+
+
+def test_after_smoothing_inputs_and_weights_are_equally_large(batch):
+    smoother = smooth(model(), [batch])
+    layer, seen = smoother.encoder.encoder.layer[1].intermediate.dense, []
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    forward(smoother, batch)
+    inputs = (seen[0] * layer.inverse).abs().flatten(0, 1).amax(0)
+    torch.testing.assert_close(inputs, layer.weight.detach().abs().amax(0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_with_a_few_large_inputs_loses_less_in_eight_bits():
+    generator = torch.Generator().manual_seed(0)
+    x, layer = torch.randn(50, 32, generator=generator), torch.nn.Linear(32, 8)
+    x[:, 3] *= 60
+    factors = (x.abs().amax(0) / layer.weight.detach().abs().amax(0)) ** 0.5
+    smoother = SmoothLinear(layer, factors)
+    errors = []
+    for inputs, weight in ((x, layer.weight), (x / factors, smoother.weight)):
+        y = rounded(inputs) @ rounded(weight.detach(), 1).T + layer.bias
+        errors.append(float((y - layer(x)).square().mean().sqrt()))
+    assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5])
+def test_an_alpha_out_of_range_is_refused(batch, alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        smooth(model(), [batch], alpha)
+
+
+def test_nothing_to_look_at_is_refused():
+    with pytest.raises(ValueError, match="batch"):
+        smooth(model(), [])
