@@ -25,7 +25,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import logging
 
 from course_utils.artefacts import Artefact
-from course_utils.batching import Batch, TokenizedDataset, collate
+from course_utils.batching import Batch, TokenizedDataset, collate, eval_loader
 from course_utils.datasets import load_corpus, targets
 from course_utils.distillation import movie_student
 from course_utils.exporting import export, from_file, from_model, to_int8
@@ -33,6 +33,7 @@ from course_utils.inference import Exit, Run, answer, answer_in_two, choose_exit
 from course_utils.intervals import bootstrap_interval, seed_interval
 from course_utils.movie_model import movie_model
 from course_utils.runtime import computes_in_bfloat16
+from course_utils.smoothing import smooth
 from course_utils.splits import split
 
 ALONE, BATCHED = "pipeline, one at a time", "pipeline, batches of 32"
@@ -92,8 +93,11 @@ def ways_of(folder: Path, reviews: Sequence[str]) -> tuple[dict[str, Way], Exit]
     def data(texts: Sequence[str]) -> TokenizedDataset:
         return TokenizedDataset(texts, None, teacher.tokenizer)
 
-    files = {}
-    for name, model in (("teacher", teacher.model), ("student", student.model)):
+    files, models = {}, {"teacher": teacher.model, "student": student.model}
+    train = [review.text for review in split(load_corpus("movies")).train[:128]]
+    for name, model in list(models.items()):
+        models[f"{name}-smooth"] = smooth(model, eval_loader(data(train), 16))
+    for name, model in models.items():
         export(model, folder / f"{name}.onnx")
         to_int8(folder / f"{name}.onnx", folder / f"{name}-int8.onnx")
         for file in (f"{name}.onnx", f"{name}-int8.onnx"):
@@ -121,13 +125,12 @@ def ways_of(folder: Path, reviews: Sequence[str]) -> tuple[dict[str, Way], Exit]
     for name, words in names.items():
         ways[f"{words}, float32"] = sorted_by(*files[f"{name}.onnx"])
         ways[f"{words}, int8"] = sorted_by(*files[f"{name}-int8.onnx"])
+        ways[f"{words}, int8, smoothed"] = sorted_by(*files[f"{name}-smooth-int8.onnx"])
 
-    (small, small_size), (large, large_size) = (
-        files["student-int8.onnx"],
-        files["teacher-int8.onnx"],
-    )
+    small, small_size = files["student-smooth-int8.onnx"]
+    large, large_size = files["teacher-smooth-int8.onnx"]
     rows = data(reviews)
-    by_small, by_large = answer(small, rows), answer(large, rows)
+    by_small, by_large = answer(small, rows), answer(from_model(teacher.model), rows)
     found = choose_exit(sureness(by_small), (by_small > 0)[:, 0] == (by_large > 0)[:, 0], CHANGED)
 
     def in_two(texts: Sequence[str]) -> np.ndarray:
