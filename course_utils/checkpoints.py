@@ -90,6 +90,22 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     return found
 
 
+def refuse_another_run(
+    path: Path, theirs: dict[str, Any], ours: dict[str, Any], advice: str = ""
+) -> None:
+    """Refuse to continue a run with settings that are not its own.
+
+    Raises
+    ------
+    ValueError
+        If they differ; it says in what, and ends with the advice.
+    """
+    if changed := differences(theirs, ours):
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        what = f"{', '.join(changed[:4])}{more}"
+        raise ValueError(f"the run in {path} was another one: {what}{advice}")
+
+
 class RunFolder:
     """The two files of one training run, and the settings that belong to them.
 
@@ -100,6 +116,8 @@ class RunFolder:
     settings : dict
         What must be equal for the run to be continued.
     resume : bool
+    writes : bool
+        False reads only: of several processes with one folder, one writes.
 
     Raises
     ------
@@ -108,8 +126,16 @@ class RunFolder:
         differ, or its file cannot be read. Nothing is overwritten.
     """
 
-    def __init__(self, path: Path | str | None, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path | str | None,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        writes: bool = True,
+    ) -> None:
         self.found: dict[str, Any] | None = None
+        self.writes = writes and path is not None
         self.settings, self.path = settings, None if path is None else Path(path)
         if self.path is None:
             return
@@ -120,11 +146,7 @@ class RunFolder:
         if not resume:
             raise ValueError(f"{self.path} already holds a run: pass resume=True or another folder")
         self.found = self._read(self.last, "settings", "state", "random")
-        if changed := differences(self.found["settings"], settings):
-            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            raise ValueError(
-                f"the run in {self.path} was another one: {', '.join(changed[:4])}{more}"
-            )
+        refuse_another_run(self.path, self.found["settings"], settings)
 
     def restore(self, parts: dict[str, Any]) -> None:
         """Put a run that was found back into its parts, and every random generator with it."""
@@ -135,7 +157,7 @@ class RunFolder:
 
     def save_last(self, parts: dict[str, Any]) -> None:
         """Write everything needed to continue from here: the parts' states, the random ones."""
-        if self.path is None:
+        if not self.writes:
             return
         state = {name: part.state_dict() for name, part in parts.items()}
         content = {"settings": self.settings, "state": state, "random": random_state()}
@@ -143,7 +165,7 @@ class RunFolder:
 
     def save_best(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights with the lowest validation loss so far."""
-        if self.path is not None:
+        if self.writes:
             save_atomically(weights, self.best)
 
     def load_best(self) -> dict[str, torch.Tensor]:
