@@ -43,16 +43,21 @@ It is meant to be read, in this order; a module imports only from those above it
 39. `halves`         the encoder cut in two: below read once, above trained
 40. `continual`      one task after another: forgetting, rehearsal, EWC
 41. `contrastive`    few labels: pairs of sentences, pseudo-labels
-42. `lexicon`        sentiment by looking words up
-43. `monitoring`     have the texts changed? alarms with a known rate of false ones
-44. `plotting`       records and arrays to matplotlib axes
-45. `widgets`        dials to turn: ipywidgets over the plots
-46. `doctor`         is this machine ready for the lessons?
-47. `colab`          make a Google Colab runtime ready
-48. `serving`        a trained model as a service (a subpackage)
-49. `own_data`       people's own tables: from a file to a report (a subpackage)
-50. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-51. `__main__`       the `course` command
+42. `smoothing`      large inputs made smaller before a layer is put into eight bits
+43. `pruning`        heads taken out of an encoder, the least important first
+44. `distillation`   a small model taught by a large one's answers
+45. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
+46. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
+47. `lexicon`        sentiment by looking words up
+48. `monitoring`     have the texts changed? alarms with a known rate of false ones
+49. `plotting`       records and arrays to matplotlib axes
+50. `widgets`        dials to turn: ipywidgets over the plots
+51. `doctor`         is this machine ready for the lessons?
+52. `colab`          make a Google Colab runtime ready
+53. `serving`        a trained model as a service (a subpackage)
+54. `own_data`       people's own tables: from a file to a report (a subpackage)
+55. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+56. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
