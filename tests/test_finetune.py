@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,8 @@ from course_utils.own_data import tuning
 from course_utils.own_data.cleaning import Row
 from course_utils.own_data.folders import RunOfOwnData
 from course_utils.own_data.goals import Goal
+from course_utils.own_data.handed_in import look_over
+from course_utils.own_data.handed_in import main as look_over_all
 from course_utils.own_data.parts import OwnSplits
 from course_utils.own_data.plans import Plan
 from course_utils.own_data.reports import audit_page
@@ -167,6 +170,61 @@ def test_it_says_beforehand_how_long_it_takes(done):
     [line] = [line for line in done["lines"] if "1 training of at most 2 epochs" in line]
     assert "less than a minute" in line
     assert "--resume" in line
+
+
+# --- handed in ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed_in(done, tmp_path) -> Path:
+    """The folder of the run, its card answered."""
+    folder = Path(shutil.copytree(done["folder"], tmp_path / "ada"))
+    edit(folder / "model_card.md", "Not answered yet.", "Answered.")
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_run_handed_in_is_looked_over(done, handed_in, capsys):
+    before = {path: path.read_bytes() for path in handed_in.rglob("*") if path.is_file()}
+    seen = look_over(handed_in)
+    assert "wrong" not in {each.weight for each in seen}
+    assert [each for each in seen if "test rows: what can be told" in each.sentence]
+    assert [each for each in seen if "conflicting labels" in each.sentence]
+    assert look_over_all([str(handed_in)]) == 0
+    assert look_over_all([str(handed_in), str(done["folder"])]) == 1  # its card is not answered
+    assert "3 of the card's questions not answered" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in handed_in.rglob("*") if path.is_file()}
+
+
+SPOILT = {  # file, what is replaced by what, and what is said
+    "a better verdict": ("results.json", "is worse than", "is better than", "does not follow"),
+    "a better report": ("report.html", "is worse than", "is better than", "report.html says"),
+    "a better card": ("model_card.md", "is worse than", "is better than", "model_card.md says"),
+    "another model": ("settings.json", '"epochs": 2', '"epochs": 3', "is of another run"),
+    "a changed model": ("model/README.md", "#", "##", "is damaged"),
+    "more rows": ("results.json", '"sizes": [', '"sizes": [1, ', "were sealed"),
+    "no results": ("results.json", '"outcome"', '"income"', "not of this course"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_does_not_fit_is_said(case, handed_in):
+    name, old, new, sentence = SPOILT[case]
+    edit(handed_in / name, old, new)
+    wrong = [each.sentence for each in look_over(handed_in) if each.weight == "wrong"]
+    assert len(wrong) == 1
+    assert sentence in wrong[0]
+
+
+def test_what_is_not_there_is_said(handed_in):
+    (handed_in / "report.html").unlink()
+    [seen] = look_over(handed_in)
+    assert seen.sentence == "not a finished run: report.html missing"
 
 
 # --- resume -------------------------------------------------------------------------------
