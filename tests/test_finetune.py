@@ -494,6 +494,15 @@ def test_a_look_overwrites_nothing(table, done, capsys):
         assert (folder / "audit.html").read_text() == before
 
 
+def test_no_curve_is_a_choice(table, capsys):
+    write_csv(table, reviews(160))
+    assert course(*ARGUMENTS, "--epochs", "1", "--no-curve") == 0
+    assert "1 training of at most 1 epoch" in capsys.readouterr().out
+    results = json.loads((table.parent / "table-model" / "results.json").read_text())
+    assert [point["model"] is None for point in results["points"]] == [True, True, False]
+    assert results["plan"]["cuts"] == []
+
+
 def test_an_interrupt_says_how_to_go_on(table, capsys, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
