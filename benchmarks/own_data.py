@@ -9,7 +9,7 @@ as `course finetune` took in all, and is judged on the same sealed test rows, on
 TF-IDF with a linear model is in each report already ("counted words").
 
     python -m pip install setfit              # neither is among the course's packages
-    python -m pip install autogluon.tabular
+    python -m pip install "autogluon.tabular[lightgbm]"
 
 A rival that is not installed, or fails, is a line that says so. Each run is a line in
 build/own_data.jsonl.
