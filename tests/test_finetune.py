@@ -380,6 +380,23 @@ def test_groups_are_never_divided(tmp_path):
     assert sum(map(len, owners)) == len(set.union(*owners)) == 50
 
 
+def test_what_is_asked_of_the_labels_is_done(table, tmp_path):
+    rows = [(t, "odd" if i < 3 else "Good" if i < 9 else label) for i, (t, label) in enumerate(reviews(80))]  # fmt: skip # noqa: E501
+    write_csv(table, rows)
+    looked = look(request(table, tmp_path / "out", drop_rare=True, merge={"Good": "good"}))
+    assert looked.goal.names == ("bad", "good")
+    assert len(looked.rows) == 77
+    [note] = [f for f in looked.audit.findings if f.title == "rare labels"]
+    assert note.sentence == "left out, as was asked for: odd"
+
+
+def test_a_text_in_two_groups_is_pointed_out(tmp_path):
+    rows = [(text, label, f"customer {i // 4}") for i, (text, label) in enumerate(reviews(80))]
+    path = write_csv(tmp_path / "table.csv", [*rows, (*rows[0][:2], "customer 9")], ("text", "label", "who"))  # fmt: skip # noqa: E501
+    found = look(request(path, tmp_path / "out", group="who")).audit.findings
+    assert {f.title: f.rows for f in found}["texts shared by groups"] == (1, 81)
+
+
 # --- at the terminal ----------------------------------------------------------------------
 
 
