@@ -63,6 +63,8 @@ CALLS = {
     "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
+    "queue": "widgets.queue_dial(call=0.008, text=0.004)",
+    "scaling": "widgets.loss_scale_dial(random.normal(size=1000) / 1e5)",
     "ranks": "widgets.rank_dial({'change': random.normal(size=(96, 64)), 'one': np.eye(64)})",
 }
 
@@ -357,5 +359,6 @@ MOVES = {
     "stopping": ["ArrowLeft", "ArrowRight"],
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
+    "queue": ["ArrowRight", "ArrowLeft"],  # the last control: the wait
     "ranks": ["ArrowLeft", "ArrowRight"],
 }

@@ -36,6 +36,8 @@ PAGES = (
     "docs/instructors.md",
     "docs/grader.md",
     "docs/serving.md",
+    "docs/topics.md",
+    "docs/several_machines.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )

@@ -9,9 +9,11 @@ who cannot see it. `explorer` says how; the other modules hold a lesson's widget
 from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
 from course_utils.widgets.mixing import mixing_dial
+from course_utils.widgets.queueing import queue_dial
 from course_utils.widgets.ranks import rank_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
 from course_utils.widgets.sampling import sampling_dial
+from course_utils.widgets.scaling import loss_scale_dial
 from course_utils.widgets.stopping import overfitting_explorer
 from course_utils.widgets.thresholds import threshold_dial
 
@@ -19,8 +21,10 @@ __all__ = [
     "Explorer",
     "attention_viewer",
     "gradient_descent_stepper",
+    "loss_scale_dial",
     "mixing_dial",
     "overfitting_explorer",
+    "queue_dial",
     "rank_dial",
     "sampling_dial",
     "threshold_dial",
