@@ -89,8 +89,9 @@ def furthest(a: dict[str, Any], b: dict[str, Any]) -> float:
 
 # -- the same steps as one process ----------------------------------------------------------------
 
-# 26 rows in batches of 4 end with one of 2, 25 with one of a single row: fewer than processes.
-CASES = [(2, 26, 1), (2, 25, 1), (2, 25, 2), (3, 26, 2), (3, 25, 3)]
+# Batches of 4 rows. 27 of them end with 3, which two processes cannot divide evenly; 25 with a
+# single one, fewer than processes; and three processes divide no batch of 4 evenly.
+CASES = [(2, 26, 1), (2, 27, 1), (2, 25, 1), (2, 25, 2), (3, 26, 2), (3, 25, 3)]
 
 
 @pytest.mark.parametrize(("size", "rows", "accumulate"), CASES)
