@@ -32,6 +32,7 @@ PAGES = (
     "docs/setup.md",
     "docs/students.md",
     "docs/your_own_data.md",
+    "docs/capstone_rubric.md",
     "docs/instructors.md",
     "docs/grader.md",
     "docs/serving.md",
