@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,14 +110,15 @@ def with_layers(model: SentenceClassifier, layers: Sequence[int]) -> SentenceCla
     ValueError
         If there is none of them, or one that the encoder has not.
     """
-    here = len(model.encoder.encoder.layer)
+    smaller = copy.deepcopy(model)
+    bert: Any = smaller.encoder
+    here = len(bert.encoder.layer)
     places = [whole_number(place, "a layer", least=0) for place in layers]
     if not places or max(places) >= here:
         raise ValueError(f"need layers from 0 to {here - 1}, got {list(layers)}")
-    smaller = copy.deepcopy(model)
-    kept = [copy.deepcopy(smaller.encoder.encoder.layer[place]) for place in places]
-    smaller.encoder.encoder.layer = nn.ModuleList(kept)
-    smaller.encoder.config.num_hidden_layers = len(kept)
+    kept = [copy.deepcopy(bert.encoder.layer[place]) for place in places]
+    bert.encoder.layer = nn.ModuleList(kept)
+    bert.config.num_hidden_layers = len(kept)
     return smaller
 
 

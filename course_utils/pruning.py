@@ -34,7 +34,8 @@ def head_importance(
     loss_fn : callable
         From outputs (B, C) and labels (B,) to the mean loss.
     """
-    layers, H = model.encoder.encoder.layer, model.encoder.config.num_attention_heads
+    bert: Any = model.encoder
+    layers, H = bert.encoder.layer, bert.config.num_attention_heads
     gates = torch.ones(len(layers), H, requires_grad=True)
     handles = [
         layer.attention.output.dense.register_forward_pre_hook(_gated(gates[i]))
@@ -80,7 +81,8 @@ def without_heads(
         If a layer or a head is not there, or a layer would lose all.
     """
     smaller = copy.deepcopy(model)
-    layers, H = smaller.encoder.encoder.layer, smaller.encoder.config.num_attention_heads
+    bert: Any = smaller.encoder
+    layers, H = bert.encoder.layer, bert.config.num_attention_heads
     for place, gone in heads.items():
         out = {whole_number(head, "a head", least=0) for head in gone}
         if not 0 <= place < len(layers) or (out and max(out) >= H) or len(out) == H:

@@ -13,6 +13,7 @@ round the layer, undivided.
 
 import copy
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,8 @@ def smooth(
     """
     alpha = between_0_and_1(alpha, "alpha")
     smoother = copy.deepcopy(model)
-    layers = smoother.encoder.encoder.layer
+    bert: Any = smoother.encoder
+    layers = bert.encoder.layer
     linears = {n: m for n, m in layers.named_modules() if isinstance(m, nn.Linear)}
     largest: dict[str, Tensor] = {}
 
