@@ -42,10 +42,9 @@ class SmoothLinear(nn.Module):
     True
     """
 
-    inverse: Tensor
-
     def __init__(self, layer: nn.Linear, factors: Tensor) -> None:
         super().__init__()
+        self.inverse: Tensor
         self.weight = nn.Parameter(layer.weight.detach() * factors)
         self.bias = nn.Parameter(layer.bias.detach().clone())
         self.register_buffer("inverse", 1 / factors)
