@@ -360,5 +360,6 @@ MOVES = {
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
     "queue": ["ArrowRight", "ArrowLeft"],  # the last control: the wait
+    "scaling": ["ArrowRight", "ArrowLeft"],
     "ranks": ["ArrowLeft", "ArrowRight"],
 }
