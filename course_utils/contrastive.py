@@ -105,10 +105,9 @@ def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.0
     >>> round(info_nce(u, u, temperature=1.0).item(), 4)  # -log(e / (e + 1))
     0.3133
     """
-    scores = (
-        normalize(first, dim=1) @ normalize(second, dim=1).T / above_0(temperature, "temperature")
-    )
-    own = torch.arange(len(scores), device=scores.device)  # (B,)
+    cosines = normalize(first, dim=1) @ normalize(second, dim=1).T  # (B, B)
+    scores = cosines / above_0(temperature, "temperature")
+    own = torch.arange(len(scores), device=scores.device)
     return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
 
 
