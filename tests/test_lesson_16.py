@@ -72,6 +72,7 @@ def tones(agreement: float, seed: int) -> dict[str, Any]:
     score = agreement * human + np.sqrt(1 - agreement**2) * generator.normal(size=480)
     return {
         "documents": np.arange(1, 481),
+        "history": np.arange(1, 481) <= 250,
         "human": human,
         "score": score,
         "correlation": lambda a, b: float(np.corrcoef(a, b)[0, 1]),
