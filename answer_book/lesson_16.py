@@ -331,9 +331,10 @@ def split_cases(generator: np.random.Generator) -> list[Case]:
             questions, answers = (list(part) for part in zip(*rows, strict=True))
             inputs = {"questions": questions, "answers": answers, "order": order, "size": size}
             cases.append(Case(f"{name}, {size} or more for the test", inputs))
-        first = [len(rows) - 2, *(i for i in range(len(rows)) if i != len(rows) - 2)]
-        inputs = {"questions": questions, "answers": answers, "order": first, "size": 2}
-        cases.append(Case(f"{name}, the last but one first", inputs))
+        for head, what in ((len(rows) - 2, "the last but one"), (1, "the second")):
+            rest = [i for i in reversed(range(len(rows))) if i != head]
+            inputs = {"questions": questions, "answers": answers, "order": [head, *rest]}
+            cases.append(Case(f"{name}, {what} first", inputs | {"size": 2}))
     return cases
 
 
