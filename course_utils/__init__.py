@@ -44,13 +44,15 @@ It is meant to be read, in this order; a module imports only from those above it
 40. `contrastive`    few labels: pairs of sentences, pseudo-labels
 41. `lexicon`        sentiment by looking words up
 42. `monitoring`     have the texts changed? alarms with a known rate of false ones
-43. `plotting`       records and arrays to matplotlib axes
-44. `widgets`        dials to turn: ipywidgets over the plots
-45. `doctor`         is this machine ready for the lessons?
-46. `colab`          make a Google Colab runtime ready
-47. `serving`        a trained model as a service (a subpackage)
-48. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-49. `__main__`       the `course` command
+43. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
+44. `explain`        which words did it: attributions, and whether they are true
+45. `plotting`       records and arrays to matplotlib axes
+46. `widgets`        dials to turn: ipywidgets over the plots
+47. `doctor`         is this machine ready for the lessons?
+48. `colab`          make a Google Colab runtime ready
+49. `serving`        a trained model as a service (a subpackage)
+50. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+51. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
