@@ -9,6 +9,7 @@ missing question is not.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MEASURED, PEOPLE = "## What was measured", "## What a program cannot know"
 QUESTIONS = (
     "What is it for, and what is it not for?",
     "Whose texts was it trained and tested on, and whose are missing?",
@@ -43,8 +44,41 @@ def model_card(name: str, outputs: Sequence[str], record: Mapping[str, Any]) -> 
     return (
         f"# {name}\n\nTakes a text. Gives: {', '.join(outputs)}.\n\n## What made it\n\n{made}\n\n"
         "The weights are in `model.safetensors`; `record.json` has a SHA-256 of every file.\n\n"
-        f"## What a program cannot know\n\n{open_}\n"
+        f"{PEOPLE}\n\n{open_}\n"
     )
+
+
+def with_measurements(card: str, measured: Mapping[str, Any]) -> str:
+    """Return a card with a section of what was measured since, before what only people know.
+
+    Parameters
+    ----------
+    card : str
+        From `model_card`.
+    measured : mapping of str to anything that prints as a number, such as an Interval
+        What was measured, and what was found.
+
+    Raises
+    ------
+    ValueError
+        If nothing was measured, or the card has no place for it, or has such a section already.
+
+    Examples
+    --------
+    >>> card = with_measurements(model_card("m-1", ["rating"], {}), {"right on the test set": 0.8})
+    >>> print(card[card.index("## What was measured") :].split("##")[1].strip())
+    What was measured
+    <BLANKLINE>
+    - right on the test set: 0.8
+    """
+    if not measured or card.count(PEOPLE) != 1 or MEASURED in card:
+        raise ValueError(
+            f"need measurements, and a card of model_card without any; got {len(measured)} "
+            f"measurements and a card that begins {card[:40]!r}"
+        )
+    rows = "\n".join(f"- {what}: {value}" for what, value in measured.items())
+    before, after = card.split(PEOPLE)
+    return f"{before}{MEASURED}\n\n{rows}\n\n{PEOPLE}{after}"
 
 
 def _words(value: Any) -> str:
