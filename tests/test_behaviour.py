@@ -17,6 +17,7 @@ from course_utils.behaviour import (
     typos,
     with_typos,
 )
+from course_utils.cards import MEASURED, PEOPLE, model_card, with_measurements
 
 WEIGHTS = {"good": 2.0, "fine": 1.0, "dull": -1.0, "awful": -3.0}
 
@@ -156,6 +157,12 @@ def test_the_budget_is_kept_and_what_cannot_change_stays():
     assert found.margins[1].tolist() == [1.0, 1.0]
 
 
+def test_who_has_won_changes_no_more_words():
+    found = attack(["fine good dull dull"], bag, budget=3)
+    assert found.margins.tolist() == [[1.0, -1.0, -1.0, -1.0]]
+    assert found.texts[0].split()[0] == "fine"
+
+
 def test_queries_are_counted_as_they_are_asked():
     asked = []
 
@@ -202,6 +209,19 @@ def test_rate_gaps_count_within_a_label():
     assert rate_gaps(labels, predictions, 1 - group) == (0.5, -0.5)
     assert rate_gaps(labels, labels, group) == (0.0, 0.0)
     assert np.isnan(rate_gaps(labels, predictions, np.zeros(8))[0])
+
+
+def test_a_card_gets_what_was_measured_once():
+    card = model_card("m-1", ["rating"], {"seed": 0})
+    found = with_measurements(card, {"right": share_interval(np.ones(9, dtype=bool)), "b": 0.25})
+    assert "- right: 1.000 (95% interval 0.701 to 1.000)\n- b: 0.25\n" in found
+    assert (
+        found.index("What made it") < found.index("What was measured") < found.index("cannot know")
+    )
+    assert found.replace(found[found.index(MEASURED) : found.index(PEOPLE)], "") == card
+    for broken, rows in ((found, {"b": 1}), (card, {}), ("# another text", {"b": 1})):
+        with pytest.raises(ValueError, match="need measurements"):
+            with_measurements(broken, rows)
 
 
 # --- abstaining -------------------------------------------------------------------------------
