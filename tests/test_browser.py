@@ -64,6 +64,8 @@ CALLS = {
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
     "ranks": "widgets.rank_dial({'change': random.normal(size=(96, 64)), 'one': np.eye(64)})",
+    "heat": "widgets.token_heatmap([['a', 'dull', 'film'], ['good']],"
+    " {'occlusion': [[0, -2, 1], [3]], 'attention': [[1, 2, 1], [4]]})",
 }
 
 
@@ -340,7 +342,7 @@ def test_every_widget_follows_the_keyboard(page_maker, lab):
         assert min(times) < 1000
         assert cell.locator("[role=status]").inner_text().strip()
         images = cell.locator("img")
-        assert images.count() == (name != "tokens")
+        assert images.count() == (name not in ("tokens", "heat"))
         if images.count():
             assert images.first.get_attribute("alt")
             assert images.first.evaluate("image => image.naturalWidth") > 300
@@ -358,4 +360,5 @@ MOVES = {
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
     "ranks": ["ArrowLeft", "ArrowRight"],
+    "heat": ["ArrowRight", "ArrowLeft"],
 }
