@@ -51,8 +51,9 @@ It is meant to be read, in this order; a module imports only from those above it
 47. `doctor`         is this machine ready for the lessons?
 48. `colab`          make a Google Colab runtime ready
 49. `serving`        a trained model as a service (a subpackage)
-50. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-51. `__main__`       the `course` command
+50. `own_data`       people's own tables: from a file to a report (a subpackage)
+51. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+52. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

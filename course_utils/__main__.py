@@ -1,4 +1,4 @@
-"""The `course` command: ``course doctor``, ``data``, ``check``, ``progress``, ``grade``, ``serve``.
+"""The `course` command: ``doctor``, ``data``, ``finetune``, ``serve``, ``check``, and more.
 
 Also ``python -m course_utils``. The exit code is 0 when all is well, 1 when something is
 not (one line on standard error says what), 2 for a command that cannot be understood.
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from course_utils.own_data.command import WORDS as FINETUNE_WORDS
+from course_utils.own_data.command import add_arguments as add_finetune_arguments
 from course_utils.serving.arguments import WORDS as SERVE_WORDS
 from course_utils.serving.arguments import add_arguments as add_serve_arguments
 
@@ -76,6 +78,13 @@ def data(options: argparse.Namespace) -> int:
         print(f"verified: {source.name}, SHA-256 {source.sha256}")
     print(f"in {folder}")
     return 0
+
+
+def finetune(options: argparse.Namespace) -> int:
+    """Make a model of a person's own table."""
+    from course_utils.own_data.command import run
+
+    return run(options)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -161,6 +170,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     either.add_argument("--list", action="store_true", help="list only, fetch nothing")
     command.set_defaults(run=data)
+
+    command = commands.add_parser(
+        "finetune",
+        help="your own table of texts and labels: audit, model, report",
+        epilog=FINETUNE_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_finetune_arguments(command)
+    command.set_defaults(run=finetune)
 
     command = commands.add_parser(
         "check",

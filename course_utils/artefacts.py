@@ -86,7 +86,7 @@ def code_hash(source: str) -> str:
 
 def made_of(
     recipe: Mapping[str, Any],
-    make: Callable[[], SentenceClassifier],
+    make: Callable[..., object],
     data: str,
     modules: Sequence[str] = MODULES,
 ) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def trained(
                 print(
                     f"Training {name}, once; it takes {takes}. Why: {_reason(why, folder, record)}."
                 )
-                _write(make(), record, outputs, folder)
+                write_artefact(make(), record, outputs, folder)
                 _forget_oldest(root, name)
     except OSError as error:
         raise DataError(
@@ -225,17 +225,31 @@ def load_artefact(folder: Path | str) -> Artefact:
     return Artefact(model.eval(), tokenizer, outputs, content["made_of"], folder)
 
 
-def _write(
-    model: SentenceClassifier, record: dict[str, Any], outputs: Sequence[str], folder: Path
+def write_artefact(
+    model: SentenceClassifier,
+    record: dict[str, Any],
+    outputs: Sequence[str],
+    folder: Path,
+    card: str = "",
 ) -> None:
-    """Write all files into another folder first, which then takes the name."""
+    """Write all files into another folder first, which then takes the name.
+
+    Parameters
+    ----------
+    model, record, outputs
+        As for `trained`. The model ends on the CPU; the record may have a `serving.rules.Use`.
+    folder : Path
+        Replaced if it is there; its parent must be there.
+    card : str, optional
+        The model card, as Markdown; `cards.model_card` writes it if not given.
+    """
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         inside = Path(partial, "whole")
         inside.mkdir()
         save_model(model.cpu(), str(inside / "model.safetensors"))
         model.encoder.config.save_pretrained(inside)
         load_tokenizer().save_pretrained(inside)
-        card = model_card(folder.name, outputs, record)
+        card = card or model_card(folder.name, outputs, record)
         (inside / "README.md").write_text(card, encoding="utf-8")
         for file in inside.iterdir():
             file.chmod(0o644)  # a classroom may share the folder: safetensors makes it private

@@ -3,17 +3,19 @@
 The idea is that of Mitchell et al., "Model Cards for Model Reporting" (2019). A card is written by
 the program that keeps the model, from what it knows, so that it cannot lag behind. What only people
 know (for whom it is meant, what went wrong) is left as questions: an empty answer is seen, a
-missing question is not.
+missing question is not. The card that lies with the weights has a checksum like them, so people
+answer in a copy.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MEASURED, PEOPLE = "## What was measured", "## What a program cannot know"
+HOW_GOOD = "How good is it, on which sealed test set, with which interval? For whom is it worse?"
 QUESTIONS = (
     "What is it for, and what is it not for?",
     "Whose texts was it trained and tested on, and whose are missing?",
-    "How good is it, on which sealed test set, with which interval? For whom is it worse?",
+    HOW_GOOD,
     "Who answers for it, and who is told when it is wrong?",
 )
 
@@ -40,12 +42,36 @@ def model_card(name: str, outputs: Sequence[str], record: Mapping[str, Any]) -> 
     <BLANKLINE>
     """
     made = "\n".join(f"- {what}: {_words(value)}" for what, value in record.items())
-    open_ = "\n\n".join(f"### {question}\n\nNot answered yet." for question in QUESTIONS)
     return (
         f"# {name}\n\nTakes a text. Gives: {', '.join(outputs)}.\n\n## What made it\n\n{made}\n\n"
         "The weights are in `model.safetensors`; `record.json` has a SHA-256 of every file.\n\n"
-        f"{PEOPLE}\n\n{open_}\n"
+        f"{open_questions()}\n"
     )
+
+
+def open_questions(known: Sequence[str] = ()) -> str:
+    """Return the section of a card that only people can fill in.
+
+    Parameters
+    ----------
+    known : sequence of str
+        Questions that the card answers itself, and so are not asked.
+
+    Examples
+    --------
+    >>> print(open_questions(known=QUESTIONS[:3]))
+    ## What a program cannot know
+    <BLANKLINE>
+    The card beside the weights has a checksum: answer in a copy of it.
+    <BLANKLINE>
+    ### Who answers for it, and who is told when it is wrong?
+    <BLANKLINE>
+    Not answered yet.
+    """
+    asked = [question for question in QUESTIONS if question not in known]
+    sections = [f"### {question}\n\nNot answered yet." for question in asked]
+    why = "The card beside the weights has a checksum: answer in a copy of it."
+    return "\n\n".join([PEOPLE, why, *sections])
 
 
 def with_measurements(card: str, measured: Mapping[str, Any]) -> str:

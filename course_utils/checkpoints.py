@@ -90,6 +90,22 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
     return found
 
 
+def refuse_another_run(
+    path: Path, theirs: dict[str, Any], ours: dict[str, Any], advice: str = ""
+) -> None:
+    """Refuse to continue a run with settings that are not its own.
+
+    Raises
+    ------
+    ValueError
+        If they differ; it says in what, and ends with the advice.
+    """
+    if changed := differences(theirs, ours):
+        more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
+        what = f"{', '.join(changed[:4])}{more}"
+        raise ValueError(f"the run in {path} was another one: {what}{advice}")
+
+
 class RunFolder:
     """The two files of one training run, and the settings that belong to them.
 
@@ -120,11 +136,7 @@ class RunFolder:
         if not resume:
             raise ValueError(f"{self.path} already holds a run: pass resume=True or another folder")
         self.found = self._read(self.last, "settings", "state", "random")
-        if changed := differences(self.found["settings"], settings):
-            more = f" and {len(changed) - 4} more" if len(changed) > 4 else ""
-            raise ValueError(
-                f"the run in {self.path} was another one: {', '.join(changed[:4])}{more}"
-            )
+        refuse_another_run(self.path, self.found["settings"], settings)
 
     def restore(self, parts: dict[str, Any]) -> None:
         """Put a run that was found back into its parts, and every random generator with it."""

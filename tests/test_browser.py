@@ -63,6 +63,7 @@ CALLS = {
     "mixing": "widgets.mixing_dial({'movies': 400, 'nyt': 25})",
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
+    "queue": "widgets.queue_dial(call=0.008, text=0.004)",
     "ranks": "widgets.rank_dial({'change': random.normal(size=(96, 64)), 'one': np.eye(64)})",
     "heat": "widgets.token_heatmap([['a', 'dull', 'film'], ['good']],"
     " {'occlusion': [[0, -2, 1], [3]], 'attention': [[1, 2, 1], [4]]})",
@@ -359,6 +360,7 @@ MOVES = {
     "stopping": ["ArrowLeft", "ArrowRight"],
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
+    "queue": ["ArrowRight", "ArrowLeft"],  # the last control: the wait
     "ranks": ["ArrowLeft", "ArrowRight"],
     "heat": ["ArrowRight", "ArrowLeft"],
 }

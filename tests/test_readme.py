@@ -22,7 +22,8 @@ from tools.readme import (
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md"]
-PAGES += [f"docs/{name}.md" for name in ("setup", "students", "instructors", "serving")]
+DOCS = ("setup", "students", "instructors", "serving", "your_own_data")
+PAGES += [f"docs/{name}.md" for name in DOCS]
 GENERATED = re.compile(r"README\.md|pyproject\.toml|(notebooks|exercises)/\w+\.ipynb")
 
 

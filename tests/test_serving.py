@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
+import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -23,7 +25,7 @@ from course_utils.serving.app import PAGE, content_policy, make_app
 from course_utils.serving.front import JsonLines
 from course_utils.serving.limits import Limits
 from course_utils.serving.messages import check_media_type, read_texts
-from course_utils.serving.predictor import Predictor
+from course_utils.serving.predictor import Predictor, groups
 from course_utils.serving.problems import MEDIA_TYPE, Problem
 from tests.serving import (
     OUTPUTS,
@@ -61,6 +63,25 @@ def test_a_batch_says_what_each_text_alone_is_told(artefact):
         assert one.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
     ratings = {round(one.rating, 3) for one in together}
     assert len(ratings) == len(TEXTS)  # texts differ, so that a wrong order would show
+
+
+@pytest.mark.parametrize("most", [2, 3, 32])
+@pytest.mark.parametrize("call", [1, 20, 500])
+def test_groups_cost_no_more_than_any_other_cut(most, call):
+    """All 128 ways to cut eight sorted texts, counted out."""
+    random = np.random.default_rng(most * call)
+    for lengths in (random.integers(3, 60, 8).tolist(), [4] * 4 + [50] * 4):
+        found = groups(lengths, most, call)
+        assert sorted(place for group in found for place in group) == list(range(8))
+        assert max(len(group) for group in found) <= most
+        cost = sum(call + len(group) * max(lengths[i] for i in group) for group in found)
+        ordered, least = sorted(lengths), []
+        for ends in itertools.product([False, True], repeat=7):
+            marks = [0, *(i for i, end in enumerate(ends, start=1) if end), 8]
+            runs = [ordered[a:b] for a, b in itertools.pairwise(marks)]
+            if max(len(run) for run in runs) <= most:
+                least.append(sum(call + len(run) * run[-1] for run in runs))
+        assert cost == min(least)
 
 
 def test_it_says_what_the_model_says(artefact):

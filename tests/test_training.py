@@ -659,6 +659,7 @@ def test_a_recipe_out_of_range_is_refused(decisions, message):
     ("arguments", "message"),
     [
         ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"save_every": 1.5}, "save_every must be a whole number, got 1.5"),
         ({"recipe": Recipe(precision="half")}, "precision must be"),
         ({"resume": True}, "resume=True needs the folder"),
     ],

@@ -24,6 +24,7 @@ from course_utils.models import load_tokenizer
 from course_utils.thresholds import threshold_table
 from course_utils.widgets.descent import descend
 from course_utils.widgets.explorer import Explorer, Stage
+from course_utils.widgets.queueing import answered
 from course_utils.widgets.stopping import stop_early
 
 RANDOM = np.random.default_rng(0)
@@ -53,6 +54,7 @@ MAKERS = {
     "stopping": lambda: widgets.overfitting_explorer(RUNS),
     "mixing": lambda: widgets.mixing_dial({"movies": 400, "nyt": 25}),
     "sampling": lambda: widgets.sampling_dial(WORDS, NEXT),
+    "queue": lambda: widgets.queue_dial(call=0.008, text=0.004),
     "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
     "heat": lambda: widgets.token_heatmap(
         HEAT, {"ours": [[0, -2, 1], [3]], "other": [[1, 1, 1], [2]], "third": [[0, 0, 4], [1]]}
@@ -67,6 +69,7 @@ MOVES = {
     "stopping": ("patience", [1, 4, 3]),
     "mixing": ("temperature", [2.0, 10.0, float("inf")]),
     "sampling": ("temperature", [0.3, 0.9, 2.0]),
+    "queue": ("batch", [1, 4, 32]),
     "ranks": ("rank", [1, 4, 6]),
     "heat": ("method", ["other", "ours", "third"]),
 }
@@ -118,7 +121,7 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling"]
+    "name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling", "queue"]
 )
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
@@ -267,6 +270,10 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.overfitting_explorer({}),
         lambda: widgets.sampling_dial(["a", "b"], torch.zeros(2), shown=2),
         lambda: widgets.sampling_dial(["a", "b"], torch.zeros(3), shown=1),
+        lambda: widgets.queue_dial(call=0),
+        lambda: widgets.queue_dial(text=float("nan")),
+        lambda: answered([0.0], 0, 0, 0, 0),
+        lambda: answered([0.0], 1, -1, 0, 0),
         lambda: widgets.rank_dial({}),
         lambda: widgets.rank_dial({"a": np.zeros((3, 3))}, rank=1),
         lambda: widgets.rank_dial({"a": np.ones(3)}, rank=1),
@@ -289,6 +296,43 @@ def test_early_stopping_agrees_with_a_plain_loop():
 def test_what_cannot_be_shown_is_refused(call):
     with pytest.raises(ValueError, match=r"got|must|need"):
         call()
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+@pytest.mark.parametrize("wait", [0.0, 0.03, 1.0])
+def test_the_queue_is_that_of_a_clock_that_ticks(batch, wait):
+    """The same rules, a millisecond at a time: who is there, is it time, is the model free."""
+    random = np.random.default_rng(batch)
+    arrivals = np.cumsum(random.integers(1, 40, 30)) / 1000
+    call, text = 0.02, 0.005
+    waiting, expected, sizes, free, now = [], {}, [], 0, 0
+    while len(expected) < len(arrivals):
+        waiting += [i for i, came in enumerate(arrivals) if round(1000 * came) == now]
+        closed = waiting and (
+            len(waiting) >= batch or now >= round(1000 * (arrivals[waiting[0]] + wait))
+        )
+        if closed and now >= free:
+            taken, waiting = waiting[:batch], waiting[batch:]
+            free = now + round(1000 * (call + text * len(taken)))
+            expected |= dict.fromkeys(taken, free / 1000)
+            sizes.append(len(taken))
+        now += 1
+    done, found = answered(arrivals, batch, wait, call, text)
+    assert done == pytest.approx([expected[i] for i in range(len(arrivals))])
+    assert found == sizes
+
+
+def test_batches_help_where_one_at_a_time_is_overrun():
+    explorer = widgets.queue_dial(call=0.009, text=0.001)
+    explorer.controls["load"].value = 1.8
+    explorer.controls["batch"].value = 32
+    assert "180 requests/s, up to 32 together" in explorer.said
+    ours, single = explorer.said.split("One at a time")
+    late = [
+        float(part.split(" ms")[0].replace(",", ""))
+        for part in (ours.split("p95 ")[1], single.split("p95 ")[1])
+    ]
+    assert late[1] > 20 * late[0]
 
 
 def test_only_widgets_of_version_7_are_used():

@@ -31,6 +31,7 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 PAGES = (
     "docs/setup.md",
     "docs/students.md",
+    "docs/your_own_data.md",
     "docs/instructors.md",
     "docs/grader.md",
     "docs/serving.md",

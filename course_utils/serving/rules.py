@@ -2,25 +2,52 @@
 
 A model is tested with one cut of long texts, one temperature, one threshold. Served with others it
 is not the model that was tested, and no error message reports that. So whoever trains a model can
-write into its record, under ``use``, how it is to be used, and the service keeps to it: ``kind``
-and ``max_tokens``, and as far as they are needed ``names``, ``temperature``, ``threshold`` and
-``positive``. A rule that is not known here is refused, for the same reason.
+write into its record, under ``use``, how it is to be used, and the service keeps to it: `Use` says
+what may stand there. A rule that is not known here is refused, for the same reason.
 
 Left out on purpose: rules that a client may set. Two clients would then ask two models.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, get_args
 
 import torch
 
 from course_utils.inputs import above_0, finite_number, whole_number
 
-KINDS = ("classes", "tags", "rating")
+Kind = Literal["classes", "tags", "rating"]
+KINDS: tuple[str, ...] = get_args(Kind)
 RATING = "rating"  # where the record has no rules, an output of this name is a number
 USUAL_TOKENS = 128  # where the record has no rules
-KEYS = {"kind", "names", "max_tokens", "temperature", "threshold", "positive"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a model's record says under ``use``: who writes it takes this class too.
+
+    Attributes
+    ----------
+    kind : {"classes", "tags", "rating"}
+        A text gets one of several classes, any number of tags, or one number.
+    max_tokens : int
+        Longer texts are cut here.
+    names : list of str, optional
+        The outputs in their order, as a check.
+    temperature : float
+        Logits are divided by it.
+    threshold : float, optional
+        A tag is said from this probability on (one half, if None), and so is `positive`.
+    positive : int, optional
+        Of two classes, the place (0 or 1) of the one that the threshold is for.
+    """
+
+    kind: Kind
+    max_tokens: int
+    names: list[str] | None = None
+    temperature: float = 1.0
+    threshold: float | None = None
+    positive: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +62,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a model is used.
+    """How a model is used: a `Use`, checked against the outputs that the model has.
 
     Attributes
     ----------
@@ -122,39 +149,43 @@ def rules_of(outputs: Sequence[str], use: Mapping[str, Any] | None) -> Rules:
     >>> rules_of(["rating", "bad", "good"], None).named
     {'bad': 1, 'good': 2}
     """
-    columns = {name: place for place, name in enumerate(outputs)}
     if use is None:
+        columns = {name: place for place, name in enumerate(outputs)}
         rated = columns.pop(RATING, None)
         return Rules(columns, rated)
     if not isinstance(use, Mapping):
         raise ValueError(f"the record's rules of use must be an object, got {use!r}")
-    if unknown := sorted(set(use) - KEYS):
+    known = {rule.name for rule in fields(Use)}
+    needed = {rule.name for rule in fields(Use) if rule.default is MISSING}
+    if unknown := sorted(set(use) - known):
         raise ValueError(f"the record has rules of use that are not known here: {unknown}")
-    if missing := sorted({"kind", "max_tokens"} - set(use)):
+    if missing := sorted(needed - set(use)):
         raise ValueError(f"the record's rules of use lack {missing}")
-    kind = use["kind"]
-    if kind not in KINDS:
-        raise ValueError(f"the record's kind of use must be one of {KINDS}, got {kind!r}")
-    names = use.get("names", [*outputs])
-    if names != [*outputs]:
+    return _checked(outputs, Use(**use))
+
+
+def _checked(outputs: Sequence[str], use: Use) -> Rules:
+    """Return the rules, unless they contradict the outputs or each other."""
+    if use.kind not in KINDS:
+        raise ValueError(f"the record's kind of use must be one of {KINDS}, got {use.kind!r}")
+    if use.names not in (None, [*outputs]):
         raise ValueError(
-            f"the record's rules of use name {names}, and the model's outputs are {[*outputs]}"
+            f"the record's rules of use name {use.names}, and the model's outputs are {[*outputs]}"
         )
-    threshold, positive = _threshold(kind, outputs, use)
-    tokens = whole_number(use["max_tokens"], "max_tokens", least=1)
-    temperature = above_0(use.get("temperature", 1.0), "temperature")
-    if kind == "rating":
+    threshold, positive = _threshold(outputs, use)
+    tokens = whole_number(use.max_tokens, "max_tokens", least=1)
+    temperature = above_0(use.temperature, "temperature")
+    if use.kind == "rating":
         if len(outputs) != 1:
             raise ValueError(f"a rating is one output, and the model has {[*outputs]}")
         return Rules({}, 0, max_tokens=tokens)
-    return Rules(columns, None, kind == "tags", tokens, temperature, threshold, positive)
+    columns = {name: place for place, name in enumerate(outputs)}
+    return Rules(columns, None, use.kind == "tags", tokens, temperature, threshold, positive)
 
 
-def _threshold(
-    kind: str, outputs: Sequence[str], use: Mapping[str, Any]
-) -> tuple[float | None, str | None]:
+def _threshold(outputs: Sequence[str], use: Use) -> tuple[float | None, str | None]:
     """Return the threshold and the class it is for, if any."""
-    threshold, positive = use.get("threshold"), use.get("positive")
+    kind, threshold, positive = use.kind, use.threshold, use.positive
     if threshold is not None and finite_number(threshold, "threshold", least=0) > 1:
         raise ValueError(f"threshold must be at most 1, got {threshold}")
     if kind == "tags" and positive is None:

@@ -10,6 +10,7 @@ from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
 from course_utils.widgets.heat import token_heatmap
 from course_utils.widgets.mixing import mixing_dial
+from course_utils.widgets.queueing import queue_dial
 from course_utils.widgets.ranks import rank_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
 from course_utils.widgets.sampling import sampling_dial
@@ -22,6 +23,7 @@ __all__ = [
     "gradient_descent_stepper",
     "mixing_dial",
     "overfitting_explorer",
+    "queue_dial",
     "rank_dial",
     "sampling_dial",
     "threshold_dial",

@@ -1,0 +1,27 @@
+"""From a table of one's own to a model that can be defended: ``course finetune``.
+
+It is meant to be read, in this order; a module imports only from those above it:
+
+1. `encodings`    which letters a file's bytes mean
+2. `textfiles`    CSV, TSV, JSON lines; a broken line is named
+3. `tables`       any file that holds a table, its columns as texts
+4. `goals`        classes, tags or ratings: what labels are
+5. `cleaning`     which rows can be used; what no model could learn from
+6. `text_looks`   texts that the encoder cannot read, or only in part
+7. `label_looks`  labels typed in two ways, answers given away, groups
+8. `audit`        all that was found
+9. `parts`        training, validation, a sealed test set
+10. `decisions`   temperature, threshold, scores
+11. `baselines`   always the same; counted words
+12. `plans`       what a budget allows, and how long it takes
+13. `tuning`      the fine-tune, resumed when killed
+14. `outcome`     what the test set says; what more labels would buy
+15. `figures`     figures inside of pages
+16. `reports`     audit, report and model card as pages
+17. `folders`     the folder of a run, never overwritten
+18. `requests`    what a person asks for; a first look at the table
+19. `finetune`    all of it, in one function
+20. `command`     the words of a terminal
+
+The model that comes out is an artefact: `serving.predictor` uses it, and so does ``course serve``.
+"""

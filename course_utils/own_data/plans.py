@@ -1,0 +1,113 @@
+"""What a run will train: planned to a budget before it begins, and said.
+
+Left out on purpose: searching for rates and sizes. One recipe that is known to work, and
+validation that says when to stop, leave little to gain, and a search costs many times the run.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from course_utils.inputs import above_0
+
+READINGS = 8000  # texts to be read in training, all epochs together, where there are so many
+FEWEST_ROWS = 30
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is decided about every fine-tune of a run.
+
+    Attributes
+    ----------
+    max_tokens, batch_size, seed : int
+    lr : float
+    """
+
+    max_tokens: int
+    batch_size: int = 16
+    lr: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained, and how long that will take.
+
+    Attributes
+    ----------
+    rows : int
+        Training rows.
+    epochs : int
+        At most: training ends when the validation loss no longer falls.
+    curve : tuple of int
+        Smaller numbers of rows that are trained on too, for the learning curve.
+    seconds_per_text : float
+        Measured, forwards and backwards.
+    seconds : float
+        Estimated, of all of it.
+    cuts : tuple of str
+        What the budget took away.
+    """
+
+    rows: int
+    epochs: int
+    curve: tuple[int, ...]
+    seconds_per_text: float
+    seconds: float
+    cuts: tuple[str, ...] = ()
+
+
+def make_plan(
+    rows: int,
+    validation: int,
+    seconds_per_text: float,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    curve: bool = True,
+) -> Plan:
+    """Return what can be trained within a budget; without one, all that is worth it.
+
+    When time is short, the learning curve goes first, then epochs down to two, then rows.
+
+    Raises
+    ------
+    ValueError
+        If the budget is too small for anything; it says what is needed.
+
+    Examples
+    --------
+    >>> plan = make_plan(400, 100, 0.02)
+    >>> plan.epochs, plan.curve, round(plan.seconds)
+    (10, (100, 200), 160)
+    >>> make_plan(400, 100, 0.02, minutes=1).cuts
+    ('no learning curve of the model', 'at most 6 epochs')
+    """
+    wished = epochs or int(np.clip(-(-READINGS // rows), 2, 10))
+    sizes = tuple(size for size in (rows // 4, rows // 2) if size >= FEWEST_ROWS)
+
+    def seconds(some: int, times: int, points: tuple[int, ...] = ()) -> float:
+        looks = (1 + len(points)) * validation / 3  # read without gradients: a third
+        return times * seconds_per_text * (some + sum(points) + looks)
+
+    budget = float("inf") if minutes is None else 60 * above_0(minutes, "minutes")
+    cuts, points = list[str](), sizes
+    if points and (not curve or seconds(rows, wished, points) > budget):
+        points = ()
+        cuts.append("no learning curve of the model")
+    times = wished
+    if seconds(rows, times) > budget:
+        times = max(min(2, wished), int(budget / seconds(rows, 1)))
+        cuts += [f"at most {times} epochs"] * (times < wished)
+    some = rows
+    if seconds(rows, times) > budget:
+        some = int(budget / (times * seconds_per_text) - validation / 3)
+        cuts.append(f"{some:,} of {rows:,} training rows")
+    if some < min(FEWEST_ROWS, rows):
+        least = seconds(min(FEWEST_ROWS, rows), times) / 60
+        raise ValueError(
+            f"{minutes:g} minutes are too few: with this encoder on this machine it takes "
+            f"{max(least, 0.01):.2f} or more to learn anything"
+        )
+    return Plan(some, times, points, seconds_per_text, seconds(some, times, points), tuple(cuts))
