@@ -1,6 +1,6 @@
 """Requests a second and their times, with and without micro-batching, in one run.
 
-    python -m benchmarks.serving                       # 64 clients, two rounds, under 4 minutes
+    python -m benchmarks.serving                       # 64 clients, two rounds, 5 minutes
     python -m benchmarks.serving --clients 16 --seconds 5 --only micro-batches one-at-a-time
 
 Each way to serve runs as a process of its own on a free loopback port and is asked by locust
@@ -36,9 +36,12 @@ from course_utils.movie_model import RATING_AND_CLASSES
 SERVE = ("-m", "course_utils", "serve")
 NAIVE = ("-m", "benchmarks.naive_service")
 ALONE = ("--batch", "1", "--wait", "0")
+WORKERS = ("--workers", "2")
 BFLOAT16 = ("--precision", "bfloat16")
 WAYS = {
     "micro-batches": (*SERVE, "{model}"),
+    "micro-batches, two workers": (*SERVE, "{model}", *WORKERS),
+    "micro-batches, two workers, bfloat16": (*SERVE, "{model}", *WORKERS, *BFLOAT16),
     "micro-batches, bfloat16": (*SERVE, "{model}", *BFLOAT16),
     "one-at-a-time": (*SERVE, "{model}", *ALONE),
     "one-at-a-time, bfloat16": (*SERVE, "{model}", *ALONE, *BFLOAT16),

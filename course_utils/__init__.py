@@ -28,32 +28,38 @@ It is meant to be read, in this order; a module imports only from those above it
 24. `recipe`         the decisions of a run, as frozen data
 25. `history`        what happened during a run: records, progress bar, log
 26. `checkpoints`    files from which a killed run continues
-27. `training`       `training_steps`, `evaluate`, `fit`
-28. `tasks`          several corpora for one model, and how they are mixed
-29. `cards`          what a kept model is, for the people who use it
-30. `artefacts`      a trained model, kept with what made it
-31. `movie_model`    lesson 05's model, found or trained again
-32. `imbalance`      class weights, focal loss, sampling
-33. `thresholds`     where to cut a probability, and what each cut costs
-34. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-35. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
-36. `deltas`         what of a model was trained: counted, saved, loaded
-37. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
-38. `halves`         the encoder cut in two: below read once, above trained
-39. `continual`      one task after another: forgetting, rehearsal, EWC
-40. `contrastive`    few labels: pairs of sentences, pseudo-labels
-41. `lexicon`        sentiment by looking words up
-42. `monitoring`     have the texts changed? alarms with a known rate of false ones
-43. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
-44. `explain`        which words did it: attributions, and whether they are true
-45. `plotting`       records and arrays to matplotlib axes
-46. `widgets`        dials to turn: ipywidgets over the plots
-47. `doctor`         is this machine ready for the lessons?
-48. `colab`          make a Google Colab runtime ready
-49. `serving`        a trained model as a service (a subpackage)
-50. `own_data`       people's own tables: from a file to a report (a subpackage)
-51. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-52. `__main__`       the `course` command
+27. `distributed`    several processes train one model, under torchrun
+28. `training`       `training_steps`, `evaluate`, `fit`
+29. `tasks`          several corpora for one model, and how they are mixed
+30. `cards`          what a kept model is, for the people who use it
+31. `artefacts`      a trained model, kept with what made it
+32. `movie_model`    lesson 05's model, found or trained again
+33. `imbalance`      class weights, focal loss, sampling
+34. `thresholds`     where to cut a probability, and what each cut costs
+35. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+36. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+37. `deltas`         what of a model was trained: counted, saved, loaded
+38. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
+39. `halves`         the encoder cut in two: below read once, above trained
+40. `continual`      one task after another: forgetting, rehearsal, EWC
+41. `contrastive`    few labels: pairs of sentences, pseudo-labels
+42. `smoothing`      large inputs made smaller before a layer is put into eight bits
+43. `pruning`        heads taken out of an encoder, the least important first
+44. `distillation`   a small model taught by a large one's answers
+45. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
+46. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
+47. `lexicon`        sentiment by looking words up
+48. `monitoring`     have the texts changed? alarms with a known rate of false ones
+49. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
+50. `explain`        which words did it: attributions, and whether they are true
+51. `plotting`       records and arrays to matplotlib axes
+52. `widgets`        dials to turn: ipywidgets over the plots
+53. `doctor`         is this machine ready for the lessons?
+54. `colab`          make a Google Colab runtime ready
+55. `serving`        a trained model as a service (a subpackage)
+56. `own_data`       people's own tables: from a file to a report (a subpackage)
+57. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+58. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -116,6 +116,8 @@ class RunFolder:
     settings : dict
         What must be equal for the run to be continued.
     resume : bool
+    writes : bool
+        False reads only: of several processes with one folder, one writes.
 
     Raises
     ------
@@ -124,8 +126,16 @@ class RunFolder:
         differ, or its file cannot be read. Nothing is overwritten.
     """
 
-    def __init__(self, path: Path | str | None, settings: dict[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        path: Path | str | None,
+        settings: dict[str, Any],
+        *,
+        resume: bool,
+        writes: bool = True,
+    ) -> None:
         self.found: dict[str, Any] | None = None
+        self.writes = writes and path is not None
         self.settings, self.path = settings, None if path is None else Path(path)
         if self.path is None:
             return
@@ -147,7 +157,7 @@ class RunFolder:
 
     def save_last(self, parts: dict[str, Any]) -> None:
         """Write everything needed to continue from here: the parts' states, the random ones."""
-        if self.path is None:
+        if not self.writes:
             return
         state = {name: part.state_dict() for name, part in parts.items()}
         content = {"settings": self.settings, "state": state, "random": random_state()}
@@ -155,7 +165,7 @@ class RunFolder:
 
     def save_best(self, weights: dict[str, torch.Tensor]) -> None:
         """Write the weights with the lowest validation loss so far."""
-        if self.path is not None:
+        if self.writes:
             save_atomically(weights, self.best)
 
     def load_best(self) -> dict[str, torch.Tensor]:

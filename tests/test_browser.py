@@ -64,6 +64,7 @@ CALLS = {
     "sampling": "widgets.sampling_dial([f'w{i}' for i in range(60)],"
     " torch.linspace(3.0, -3.0, 60))",
     "queue": "widgets.queue_dial(call=0.008, text=0.004)",
+    "scaling": "widgets.loss_scale_dial(random.normal(size=1000) / 1e5)",
     "ranks": "widgets.rank_dial({'change': random.normal(size=(96, 64)), 'one': np.eye(64)})",
     "heat": "widgets.token_heatmap([['a', 'dull', 'film'], ['good']],"
     " {'occlusion': [[0, -2, 1], [3]], 'attention': [[1, 2, 1], [4]]})",
@@ -361,6 +362,7 @@ MOVES = {
     "mixing": ["ArrowRight", "ArrowLeft"],
     "sampling": ["ArrowLeft", "ArrowRight"],
     "queue": ["ArrowRight", "ArrowLeft"],  # the last control: the wait
+    "scaling": ["ArrowRight", "ArrowLeft"],
     "ranks": ["ArrowLeft", "ArrowRight"],
     "heat": ["ArrowRight", "ArrowLeft"],
 }

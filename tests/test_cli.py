@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.decoders import COPY, prepare
-from course_utils.sources import DECODER, REVIEWS, cache_folder, fetch
+from course_utils.sources import DECODER, REVIEWS, SOURCES, cache_folder, fetch
 from course_utils.system import sha256
 
 HEAVY = {"torch", "transformers", "matplotlib", "sklearn", "scipy", "pandas"}
@@ -140,10 +140,11 @@ def test_copies_brought_along(archive, tmp_path):
     cache = tmp_path / "cache"
     shown = course("data", "--from", str(copy), cache=cache, **nowhere)
     assert shown.returncode == 1  # it was taken, and the rest is named
-    assert re.search(r"not verified in .*cache yet: decoder\. Run", shown.stderr.splitlines()[-1])
-    both = str(copy), str(decoder)
+    missing = ", ".join(source.name for source in SOURCES if source is not REVIEWS)
+    assert f"cache yet: {missing}. Run" in shown.stderr.splitlines()[-1]
+    all_of_it = [str(copy), *(str(fetch(source)) for source in SOURCES if source is not REVIEWS)]
     shutil.copytree(converted, cache / COPY)  # as the second file alone would have it made
-    shown = course("data", "--from", *both, cache=cache, **nowhere)
+    shown = course("data", "--from", *all_of_it, cache=cache, **nowhere)
     assert shown.returncode == 0, shown.stderr
     assert "fetching" in shown.stderr
     assert str(copy) in shown.stderr
@@ -216,5 +217,5 @@ def test_doctor_in_words_without_data(tmp_path):
     assert re.search(r"^ok +torch +\d", shown.stdout, re.M)
     for name in ("data", "decoder"):
         assert re.search(rf"^failed +{name} +.*\n +-> course data", shown.stdout, re.M)
-    assert "2 failed" in shown.stdout.splitlines()[-1]
+    assert f"{len(SOURCES)} failed" in shown.stdout.splitlines()[-1]
     assert not (tmp_path / "cache").exists()  # it looked, and left nothing

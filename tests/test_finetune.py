@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,8 @@ from course_utils.own_data import tuning
 from course_utils.own_data.cleaning import Row
 from course_utils.own_data.folders import RunOfOwnData
 from course_utils.own_data.goals import Goal
+from course_utils.own_data.handed_in import look_over
+from course_utils.own_data.handed_in import main as look_over_all
 from course_utils.own_data.parts import OwnSplits
 from course_utils.own_data.plans import Plan
 from course_utils.own_data.reports import audit_page
@@ -167,6 +170,61 @@ def test_it_says_beforehand_how_long_it_takes(done):
     [line] = [line for line in done["lines"] if "1 training of at most 2 epochs" in line]
     assert "less than a minute" in line
     assert "--resume" in line
+
+
+# --- handed in ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handed_in(done, tmp_path) -> Path:
+    """The folder of the run, its card answered."""
+    folder = Path(shutil.copytree(done["folder"], tmp_path / "ada"))
+    edit(folder / "model_card.md", "Not answered yet.", "Answered.")
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_a_run_handed_in_is_looked_over(done, handed_in, capsys):
+    before = {path: path.read_bytes() for path in handed_in.rglob("*") if path.is_file()}
+    seen = look_over(handed_in)
+    assert "wrong" not in {each.weight for each in seen}
+    assert [each for each in seen if "test rows: what can be told" in each.sentence]
+    assert [each for each in seen if "conflicting labels" in each.sentence]
+    assert look_over_all([str(handed_in)]) == 0
+    assert look_over_all([str(handed_in), str(done["folder"])]) == 1  # its card is not answered
+    assert "3 of the card's questions not answered" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in handed_in.rglob("*") if path.is_file()}
+
+
+SPOILT = {  # file, what is replaced by what, and what is said
+    "a better verdict": ("results.json", "is worse than", "is better than", "does not follow"),
+    "a better report": ("report.html", "is worse than", "is better than", "report.html says"),
+    "a better card": ("model_card.md", "is worse than", "is better than", "model_card.md says"),
+    "another model": ("settings.json", '"epochs": 2', '"epochs": 3', "is of another run"),
+    "a changed model": ("model/README.md", "#", "##", "is damaged"),
+    "more rows": ("results.json", '"sizes": [', '"sizes": [1, ', "were sealed"),
+    "no results": ("results.json", '"outcome"', '"income"', "not of this course"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_what_does_not_fit_is_said(case, handed_in):
+    name, old, new, sentence = SPOILT[case]
+    edit(handed_in / name, old, new)
+    wrong = [each.sentence for each in look_over(handed_in) if each.weight == "wrong"]
+    assert len(wrong) == 1
+    assert sentence in wrong[0]
+
+
+def test_what_is_not_there_is_said(handed_in):
+    (handed_in / "report.html").unlink()
+    [seen] = look_over(handed_in)
+    assert seen.sentence == "not a finished run: report.html missing"
 
 
 # --- resume -------------------------------------------------------------------------------
@@ -322,6 +380,23 @@ def test_groups_are_never_divided(tmp_path):
     assert sum(map(len, owners)) == len(set.union(*owners)) == 50
 
 
+def test_what_is_asked_of_the_labels_is_done(table, tmp_path):
+    rows = [(t, "odd" if i < 3 else "Good" if i < 9 else label) for i, (t, label) in enumerate(reviews(80))]  # fmt: skip # noqa: E501
+    write_csv(table, rows)
+    looked = look(request(table, tmp_path / "out", drop_rare=True, merge={"Good": "good"}))
+    assert looked.goal.names == ("bad", "good")
+    assert len(looked.rows) == 77
+    [note] = [f for f in looked.audit.findings if f.title == "rare labels"]
+    assert note.sentence == "left out, as was asked for: odd"
+
+
+def test_a_text_in_two_groups_is_pointed_out(tmp_path):
+    rows = [(text, label, f"customer {i // 4}") for i, (text, label) in enumerate(reviews(80))]
+    path = write_csv(tmp_path / "table.csv", [*rows, (*rows[0][:2], "customer 9")], ("text", "label", "who"))  # fmt: skip # noqa: E501
+    found = look(request(path, tmp_path / "out", group="who")).audit.findings
+    assert {f.title: f.rows for f in found}["texts shared by groups"] == (1, 81)
+
+
 # --- at the terminal ----------------------------------------------------------------------
 
 
@@ -434,6 +509,15 @@ def test_a_look_overwrites_nothing(table, done, capsys):
         assert course(*ARGUMENTS, "--look", "--out", str(folder)) == 1
         assert "nothing is overwritten" in one_line(capsys.readouterr().err)
         assert (folder / "audit.html").read_text() == before
+
+
+def test_no_curve_is_a_choice(table, capsys):
+    write_csv(table, reviews(160))
+    assert course(*ARGUMENTS, "--epochs", "1", "--no-curve") == 0
+    assert "1 training of at most 1 epoch" in capsys.readouterr().out
+    results = json.loads((table.parent / "table-model" / "results.json").read_text())
+    assert [point["model"] is None for point in results["points"]] == [True, True, False]
+    assert results["plan"]["cuts"] == []
 
 
 def test_an_interrupt_says_how_to_go_on(table, capsys, monkeypatch):

@@ -52,6 +52,52 @@ def batcher(lengths):
     made.stop(SOON)
 
 
+def test_two_workers_compute_two_batches_at_once_and_end_together(lengths):
+    both = threading.Barrier(2, timeout=SOON)
+    started = []
+
+    def meet(texts):
+        both.wait()  # one after the other they would never meet
+        return lengths(texts)
+
+    made = MicroBatcher(
+        meet, batch=2, wait=LONG, workers=2, on_start=lambda: started.append(threading.get_ident())
+    )
+    futures = [made.submit(["x" * n]) for n in range(4)]
+    assert [future.result(SOON) for future in futures] == [[0], [1], [2], [3]]
+    assert len(set(started)) == 2
+    assert made.alive
+    lengths.hold()
+    waiting = [made.submit(["a", "b"]), made.submit(["c", "d"]), made.submit(["e", "f"])]
+    assert lengths.began.wait(SOON)
+    threading.Timer(0.2, lengths.may_go.set).start()
+    threading.Timer(0.4, both.abort).start()  # the third is alone: its worker is let go
+    assert made.stop(SOON)
+    assert [future.result(0) for future in waiting[:2]] == [[1, 1], [1, 1]]
+    assert isinstance(waiting[2].exception(0), threading.BrokenBarrierError)
+
+
+def test_workers_without_work_all_end(lengths):
+    made = MicroBatcher(lengths, workers=3)
+    time.sleep(0.2)  # so that they wait for work
+    assert made.stop(10)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_has_died_is_seen(lengths):
+    starts = iter([None, SystemExit])
+
+    def on_start():
+        if error := next(starts):
+            raise error
+
+    made = MicroBatcher(lengths, workers=2, on_start=on_start)
+    wait_until(lambda: not made.alive)
+    with pytest.raises(Stopped):
+        made.submit(["a"])
+    assert made.stop(SOON)
+
+
 def held(lengths, batcher) -> Future:
     """Make the thread busy with one full batch, so that what comes now waits."""
     lengths.hold()

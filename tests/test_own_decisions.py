@@ -15,7 +15,15 @@ from course_utils.metrics import expected_calibration_error
 from course_utils.own_data.baselines import fit_baseline, linear_logits, linear_model, majority
 from course_utils.own_data.decisions import Decision, choose, f1_of, scores_of
 from course_utils.own_data.goals import Goal
-from course_utils.own_data.outcome import CurvePoint, mistakes, verdict, what_more_buys
+from course_utils.own_data.outcome import (
+    LINEAR,
+    MODEL,
+    CurvePoint,
+    mistakes,
+    outcome,
+    verdict,
+    what_more_buys,
+)
 from course_utils.own_data.parts import Part
 from course_utils.own_data.plans import make_plan
 from course_utils.own_data.tuning import tag_loss
@@ -226,7 +234,9 @@ def test_without_a_budget_all_is_trained():
     plan = make_plan(400, 90, 0.02, epochs=3)
     assert plan.seconds == pytest.approx(3 * 0.02 * (400 + 100 + 200 + 3 * 90 / 3))
     assert plan.cuts == ()
-    assert make_plan(400, 90, 0.02, curve=False).curve == ()
+    chosen = make_plan(400, 90, 0.02, curve=False)
+    assert (chosen.curve, chosen.cuts) == ((), ())  # by choice, not for want of time
+    assert make_plan(400, 90, 0.02, curve=False, minutes=9).cuts
 
 
 @pytest.mark.parametrize("minutes", [30, 10, 3, 1, 0.5])
@@ -256,6 +266,22 @@ def test_the_loss_of_tags_is_binary_cross_entropy():
     logits = torch.randn(4, 3, generator=draw)
     expected = nn.functional.binary_cross_entropy_with_logits(logits, sets[numbers])
     assert torch.equal(tag_loss(logits, numbers, sets), expected)
+
+
+def test_the_outcome_is_what_the_rows_say():
+    logits, labels = overconfident(800)
+    data = Part(tuple(range(800)), ("x",) * 800, labels)
+    decision = choose(BINARY, logits, labels)
+    found = outcome(BINARY, data, logits, decision, {LINEAR: np.zeros_like(labels)})
+    scores = {who: each["macro F1"].value for who, each in found.scores.items()}
+    assert found.better.value == pytest.approx(scores[MODEL] - scores[LINEAR])
+    assert found.better.low > 0
+    assert found.calibration["after"] < 0.06 < 0.1 < found.calibration["before"]
+    right = [share for _, share in found.coverage]
+    assert right[0] == pytest.approx(found.scores[MODEL]["accuracy"].value)
+    assert right[-1] > right[0] + 0.05  # of the surest two in five more are right
+    assert found.confusion.sum() == 800
+    assert [row.rows for row in found.classes] == np.bincount(labels).tolist()
 
 
 def test_the_verdict_says_who_wins_and_when_nobody_can_tell():

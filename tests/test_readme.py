@@ -22,7 +22,7 @@ from tools.readme import (
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "CONTRIBUTING.md", "GLOSSARY.md"]
-DOCS = ("setup", "students", "instructors", "serving", "your_own_data")
+DOCS = ("setup", "students", "instructors", "serving", "topics", "your_own_data")
 PAGES += [f"docs/{name}.md" for name in DOCS]
 GENERATED = re.compile(r"README\.md|pyproject\.toml|(notebooks|exercises)/\w+\.ipynb")
 
@@ -75,6 +75,36 @@ def test_a_dead_link_is_found():
         "gone.md",
         "#gone",
     ]
+
+
+TOPICS = (ROOT / "docs/topics.md").read_text(encoding="utf-8")
+
+
+def missing_sections(text: str) -> list[str]:
+    """Sections named after a lesson's link, `[05](...): *The loop*`, that the lesson lacks."""
+    found = []
+    for stem, names in re.findall(r"notebooks/(\w+)\.ipynb\): ((?:\*[^*]+\*(?:, )?)+)", text):
+        source = (ROOT / "notebooks/source" / f"{stem}.md").read_text(encoding="utf-8")
+        headings = re.findall(r"^##+ (.+)$", source, re.M)
+        found += [f"{stem}: {n}" for n in re.findall(r"\*([^*]+)\*", names) if n not in headings]
+    return found
+
+
+def test_the_page_of_topics_names_sections_that_exist():
+    assert TOPICS.count(".ipynb): *") > 40
+    assert missing_sections(TOPICS) == []
+
+
+def test_a_section_that_is_gone_is_found():
+    link = "[05](../notebooks/05_fine_tuning_bert.ipynb): *The loop*, *The lop*"
+    assert missing_sections(link) == ["05_fine_tuning_bert: The lop"]
+
+
+def test_the_page_of_topics_has_every_lesson():
+    lessons = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    linked = set(re.findall(r"notebooks/(\w+\.ipynb)", TOPICS))
+    # Lessons from 12 on may come some days before their rows.
+    assert {name for name in linked if name < "12"} == {name for name in lessons if name < "12"}
 
 
 def test_nothing_is_left_to_fill_in():

@@ -25,7 +25,7 @@ from course_utils.serving.app import PAGE, content_policy, make_app
 from course_utils.serving.front import JsonLines
 from course_utils.serving.limits import Limits
 from course_utils.serving.messages import check_media_type, read_texts
-from course_utils.serving.predictor import Predictor, groups
+from course_utils.serving.predictor import Predictor, groups, share_of_cores
 from course_utils.serving.problems import MEDIA_TYPE, Problem
 from tests.serving import (
     OUTPUTS,
@@ -82,6 +82,40 @@ def test_groups_cost_no_more_than_any_other_cut(most, call):
             if max(len(run) for run in runs) <= most:
                 least.append(sum(call + len(run) * run[-1] for run in runs))
         assert cost == min(least)
+
+
+def test_several_threads_may_ask_one_predictor(artefact):
+    """With options that change, the tokenizer would refuse ("Already borrowed")."""
+    predict = Predictor(artefact, max_tokens=16)
+    alone = {text: predict([text])[0].rating for text in TEXTS}
+
+    def ask_often(text):
+        return [predict([text] * (7 + n % 2))[3].rating for n in range(40)]
+
+    with ThreadPoolExecutor(4) as threads:
+        for text, ratings in zip(TEXTS, threads.map(ask_often, TEXTS), strict=True):
+            assert ratings == pytest.approx([alone[text]] * 40, abs=1e-5)
+
+
+def test_threads_share_the_cores():
+    before = torch.get_num_threads()
+    found = []
+
+    def worker(start):
+        start()
+        found.append(torch.get_num_threads())
+
+    try:
+        torch.set_num_threads(8)
+        start = share_of_cores(3)
+        for _ in range(2):  # the second is not left a part of the first's part
+            thread = threading.Thread(target=worker, args=(start,))
+            thread.start()
+            thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2, 2]
+    assert share_of_cores(10_000).args == (1,)
 
 
 def test_it_says_what_the_model_says(artefact):

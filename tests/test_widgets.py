@@ -55,6 +55,7 @@ MAKERS = {
     "mixing": lambda: widgets.mixing_dial({"movies": 400, "nyt": 25}),
     "sampling": lambda: widgets.sampling_dial(WORDS, NEXT),
     "queue": lambda: widgets.queue_dial(call=0.008, text=0.004),
+    "scaling": lambda: widgets.loss_scale_dial(MATRIX),
     "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
     "heat": lambda: widgets.token_heatmap(
         HEAT, {"ours": [[0, -2, 1], [3]], "other": [[1, 1, 1], [2]], "third": [[0, 0, 4], [1]]}
@@ -70,6 +71,7 @@ MOVES = {
     "mixing": ("temperature", [2.0, 10.0, float("inf")]),
     "sampling": ("temperature", [0.3, 0.9, 2.0]),
     "queue": ("batch", [1, 4, 32]),
+    "scaling": ("power", [8, 14, 18]),
     "ranks": ("rank", [1, 4, 6]),
     "heat": ("method", ["other", "ours", "third"]),
 }
@@ -121,7 +123,8 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["threshold", "descent", "attention", "stopping", "mixing", "sampling", "queue"]
+    "name",
+    ["threshold", "descent", "attention", "stopping", "mixing", "sampling", "queue", "scaling"],
 )
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
@@ -164,6 +167,17 @@ def test_the_sampling_dial_says_what_is_kept():
     assert "2 of 3 tokens may be drawn. 'a' has 0.67 (before: 0.60)" in dial.said
     dial.controls["top_p"].value = 0.5
     assert "1 of 3 tokens may be drawn. 'a' has 1.00" in dial.said
+
+
+def test_the_loss_scale_dial_counts_what_float16_makes_of_a_gradient():
+    gradient = 2.0 ** np.array([-30.0, -26, -20, -10, 0])
+    dial = widgets.loss_scale_dial(gradient, power=0)
+    assert "40% of the gradient is zero" in dial.said
+    assert "20% is coarse" in dial.said
+    dial.controls["power"].value = 16
+    half = (torch.tensor(gradient) * 2.0**16).half()
+    assert f"{half.isinf().double().mean():.0%} is infinite" in dial.said
+    assert "0% of the gradient is zero" in dial.said
 
 
 def test_the_rank_dial_counts_directions_and_numbers():
@@ -274,6 +288,9 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.queue_dial(text=float("nan")),
         lambda: answered([0.0], 0, 0, 0, 0),
         lambda: answered([0.0], 1, -1, 0, 0),
+        lambda: widgets.loss_scale_dial(np.zeros(3)),
+        lambda: widgets.loss_scale_dial(np.array([1.0, np.inf])),
+        lambda: widgets.loss_scale_dial(np.ones(3), power=3),
         lambda: widgets.rank_dial({}),
         lambda: widgets.rank_dial({"a": np.zeros((3, 3))}, rank=1),
         lambda: widgets.rank_dial({"a": np.ones(3)}, rank=1),

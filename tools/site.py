@@ -32,9 +32,12 @@ PAGES = (
     "docs/setup.md",
     "docs/students.md",
     "docs/your_own_data.md",
+    "docs/capstone_rubric.md",
     "docs/instructors.md",
     "docs/grader.md",
     "docs/serving.md",
+    "docs/topics.md",
+    "docs/several_machines.md",
     "GLOSSARY.md",
     "CONTRIBUTING.md",
 )

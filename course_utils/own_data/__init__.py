@@ -21,7 +21,9 @@ It is meant to be read, in this order; a module imports only from those above it
 17. `folders`     the folder of a run, never overwritten
 18. `requests`    what a person asks for; a first look at the table
 19. `finetune`    all of it, in one function
-20. `command`     the words of a terminal
+20. `handed_in`   what can be seen of a run that somebody hands in
+21. `strangers`   tables that nobody tuned it for
+22. `command`     the words of a terminal
 
 The model that comes out is an artefact: `serving.predictor` uses it, and so does ``course serve``.
 """

@@ -50,6 +50,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     train = command.add_argument_group("how it is trained")
     train.add_argument("--max-tokens", type=int, metavar="N", help="texts are cut here")
     train.add_argument("--epochs", type=int, metavar="N", help="at most")
+    train.add_argument("--no-curve", dest="curve", action="store_false",
+                       help="leave out the model's learning curve: half of the time")  # fmt: skip
     train.add_argument("--lr", type=float, metavar="X", help="peak learning rate")
     train.add_argument("--seed", type=int, default=0, metavar="N")
 

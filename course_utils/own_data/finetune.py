@@ -187,7 +187,7 @@ def _planned(
                 speed,
                 minutes=QUICK_MINUTES if request.quick else request.minutes,
                 epochs=request.epochs,
-                curve=not request.quick,
+                curve=request.curve and not request.quick,
             )
         )
 

@@ -95,7 +95,7 @@ def make_plan(
     cuts, points = list[str](), sizes
     if points and (not curve or seconds(rows, wished, points) > budget):
         points = ()
-        cuts.append("no learning curve of the model")
+        cuts += ["no learning curve of the model"] * (minutes is not None)  # else by choice
     times = wished
     if seconds(rows, times) > budget:
         times = max(min(2, wished), int(budget / seconds(rows, 1)))

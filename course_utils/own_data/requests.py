@@ -34,6 +34,8 @@ class Request:
         Column of what must not be divided between training and test.
     out : Path, optional
         Folder for the results; the table's name with ``-model`` if not given.
+    curve : bool
+        Whether to train on a quarter and on half of the rows too.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Request:
     lr: float | None = None
     minutes: float | None = None
     quick: bool = False
+    curve: bool = True
     miss: float | None = None
     seed: int = 0
 

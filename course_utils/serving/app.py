@@ -25,7 +25,7 @@ from course_utils.serving.front import LOG, Front
 from course_utils.serving.limits import Limits
 from course_utils.serving.meters import Meters
 from course_utils.serving.microbatch import MicroBatcher, QueueFull, Stopped
-from course_utils.serving.predictor import Prediction, Predictor
+from course_utils.serving.predictor import Prediction, Predictor, share_of_cores
 from course_utils.serving.problems import MEDIA_TYPE, Problem, our_fault, problem_response
 
 PAGE = Path(__file__).with_name("page.html")
@@ -96,7 +96,13 @@ class Service:
             return
         limits = self.limits
         self.batcher = MicroBatcher(
-            predictor, limits.batch, limits.wait, limits.queue, self.meters.on_batch
+            predictor,
+            limits.batch,
+            limits.wait,
+            limits.queue,
+            self.meters.on_batch,
+            limits.workers,
+            share_of_cores(limits.workers),
         )
         self.meters.queue.set_function(lambda: self.batcher.waiting if self.batcher else 0)
         self.meters.model.labels(predictor.version).set(1)

@@ -29,6 +29,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     limits: list[tuple[str, type, float, str]] = [
         ("batch", int, 32, "texts computed together; 1 computes each request alone"),
         ("wait", float, 0.005, "seconds the first of a batch waits for others"),
+        ("workers", int, 1, "threads that compute, each its own batch; they share the cores"),
         ("queue", int, 256, "texts that may wait; beyond, a request is answered 503"),
         ("texts", int, 32, "texts of a request"),
         ("characters", int, 2_000, "characters of a text"),

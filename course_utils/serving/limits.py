@@ -21,6 +21,8 @@ class Limits:
         Texts of a request.
     characters : int
         Characters of a text.
+    workers : int
+        Threads that compute, each its own batch; they share the cores.
     queue : int
         Texts that may wait; a request that finds no room is refused at once.
     batch : int
@@ -50,6 +52,7 @@ class Limits:
     body: int = 65_536
     texts: int = 32
     characters: int = 2_000
+    workers: int = 1
     queue: int = 256
     batch: int = 32
     wait: float = 0.005
@@ -59,7 +62,7 @@ class Limits:
     connections: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("body", "texts", "characters", "queue", "batch", "connections"):
+        for name in ("body", "texts", "characters", "workers", "queue", "batch", "connections"):
             whole_number(getattr(self, name), name, least=1)
         for name in ("answer", "receive", "stop"):
             above_0(getattr(self, name), name)

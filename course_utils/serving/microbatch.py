@@ -2,8 +2,11 @@
 
 One thread holds the model. It takes what waits in the queue, up to a number of texts, computes it
 as one batch and hands each client its part. A lone request waits a few milliseconds for company;
-under load nobody waits for that, since the queue fills while the batch before is computed. More
-threads would not help: each matrix product already uses all cores.
+under load nobody waits for that, since the queue fills while the batch before is computed.
+
+There can be several such threads, which share the cores and take a batch each. All cores on one
+batch are quicker for a single client; but they wait for each other at the end of every matrix
+product, and for whichever of them the rest of the machine has work for.
 
 The idea is that of Clipper (Crankshaw et al., NSDI 2017, section 4.3). Left out on purpose:
 a batch size that adapts to a latency target, and priorities.
@@ -43,7 +46,7 @@ class MicroBatcher(Generic[Answer]):
     Parameters
     ----------
     predict : callable
-        Texts to answers, one each, in order. Only ever called by the one thread.
+        Texts to answers, one each, in order. Only ever called by these threads.
     batch : int
         Texts computed together. A request that has more is computed alone.
     wait : float
@@ -52,6 +55,10 @@ class MicroBatcher(Generic[Answer]):
         Texts that may wait.
     on_batch : callable, optional
         Gets the number of texts and the seconds of each batch.
+    workers : int
+        Threads that answer.
+    on_start : callable, optional
+        Called once in each of them, before the first batch.
     """
 
     def __init__(
@@ -61,14 +68,19 @@ class MicroBatcher(Generic[Answer]):
         wait: float = 0.005,
         queue: int = 256,
         on_batch: Callable[[int, float], None] = lambda texts, seconds: None,
+        workers: int = 1,
+        on_start: Callable[[], None] = lambda: None,
     ) -> None:
         self.predict, self.batch, self.wait, self.queue = predict, batch, wait, queue
-        self.on_batch = on_batch
+        self.on_batch, self.on_start = on_batch, on_start
         self._jobs: deque[Job[Answer]] = deque()
         self._changed = threading.Condition()  # guards _jobs and _stopping
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="model", daemon=True) for _ in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -78,8 +90,8 @@ class MicroBatcher(Generic[Answer]):
 
     @property
     def alive(self) -> bool:
-        """Return whether the thread still answers."""
-        return self._thread.is_alive()
+        """Return whether all threads still answer."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def submit(self, texts: Sequence[str]) -> "Future[list[Answer]]":
         """Put a request into the queue; cancelling its future takes it out again.
@@ -105,19 +117,22 @@ class MicroBatcher(Generic[Answer]):
         """Take nothing new, answer what waits, and return whether that was done in time."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        self._thread.join(seconds)
+            self._changed.notify_all()
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
         with self._changed:
             left = [*self._jobs]
             self._jobs.clear()
         for job in left:
             if job.answer.set_running_or_notify_cancel():
                 job.answer.set_exception(Stopped("the service stopped before its turn"))
-        return not left and not self.alive
+        return not left and not any(thread.is_alive() for thread in self._threads)
 
-    # --- the thread -----------------------------------------------------------------------
+    # --- the threads ----------------------------------------------------------------------
 
     def _run(self) -> None:
+        self.on_start()
         while jobs := self._next_batch():
             self._compute(jobs)
 

@@ -6,8 +6,9 @@ groups, so that a short one is not padded to the longest of the queue.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,7 +59,7 @@ class Prediction:
 
 
 class Predictor:
-    """A model, ready to answer; used by one thread.
+    """A model, ready to answer; several threads may ask.
 
     Parameters
     ----------
@@ -112,6 +113,7 @@ class Predictor:
         ValueError
             If a logit is not finite.
         """
+        # The same options always: another thread may be reading, and options change a tokenizer.
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens)
         ids = encoded["input_ids"]
         logits: dict[int, torch.Tensor] = {}
@@ -192,6 +194,14 @@ def groups(lengths: Sequence[int], most: int, call: int = CALL) -> list[list[int
         found.append(order[start:])
         del order[start:]
     return found[::-1]
+
+
+def share_of_cores(threads: int) -> Callable[[], None]:
+    """Return what each of so many threads calls first, to take its part of the cores.
+
+    Without it each takes all, and they wait for each other.
+    """
+    return partial(torch.set_num_threads, max(1, torch.get_num_threads() // threads))
 
 
 def version_of(folder: Path) -> str:

@@ -14,6 +14,7 @@ from course_utils.widgets.queueing import queue_dial
 from course_utils.widgets.ranks import rank_dial
 from course_utils.widgets.reading import attention_viewer, token_explorer
 from course_utils.widgets.sampling import sampling_dial
+from course_utils.widgets.scaling import loss_scale_dial
 from course_utils.widgets.stopping import overfitting_explorer
 from course_utils.widgets.thresholds import threshold_dial
 
@@ -21,6 +22,7 @@ __all__ = [
     "Explorer",
     "attention_viewer",
     "gradient_descent_stepper",
+    "loss_scale_dial",
     "mixing_dial",
     "overfitting_explorer",
     "queue_dial",

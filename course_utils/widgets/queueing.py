@@ -17,7 +17,7 @@ WAITS = (0.0, 0.005, 0.02, 0.1)  # s
 
 
 def answered(
-    arrivals: Sequence[float], batch: int, wait: float, call: float, text: float
+    arrivals: Sequence[float] | np.ndarray, batch: int, wait: float, call: float, text: float
 ) -> tuple[np.ndarray, list[int]]:
     """Return when each request is answered, and how many were computed together each time.
 

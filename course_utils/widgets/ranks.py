@@ -55,7 +55,7 @@ def rank_dial(matrices: Mapping[str, Any], *, rank: int = 8) -> Explorer:
     (random,) = ax.plot([], [], "--", color=GREY, label="random numbers of its shape")
     (line,) = ax.plot([rank] * 2, [0, 1.02], ":", color=RED)
     (dots,) = ax.plot([], [], "o", color=RED)
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # above: curves fill the axes
     stage = Stage(figure, [curve, random, line, dots])
 
     def step(matrix: str, rank: int) -> tuple[str, str]:
