@@ -12,9 +12,8 @@ Every model is a function of a list of texts that gives one number for each: abo
 Left out on purpose: synonyms found by a second model. Whether they keep the meaning is an opinion.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -28,18 +27,6 @@ Score = Callable[[Sequence[str]], np.ndarray]
 Variants = Callable[[str], list[str]]
 
 # --- tests of one capability ----------------------------------------------------------------
-
-
-def fill(template: str, **words: Iterable[str]) -> list[str]:
-    """Return the template with every combination of words put into its places.
-
-    Examples
-    --------
-    >>> fill("The {thing} was {how}.", thing=["film"], how=["fine", "dull"])
-    ['The film was fine.', 'The film was dull.']
-    """
-    combinations = product(*words.values())
-    return [template.format(**dict(zip(words, chosen, strict=True))) for chosen in combinations]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from scipy import stats
 from course_utils.behaviour import (
     BehaviourTest,
     attack,
-    fill,
     gap_interval,
     rate_gaps,
     risk_coverage,
@@ -33,12 +32,6 @@ def silent(texts):
 
 
 # --- tests of one capability ------------------------------------------------------------------
-
-
-def test_templates_are_filled_with_every_combination():
-    found = fill("{name} is {how}", name=["Ann", "Bo"], how=["a", "b", "c"])
-    assert len(set(found)) == 6
-    assert "Bo is c" in found
 
 
 def test_minimum_functionality_needs_the_sign():
