@@ -236,10 +236,13 @@ def gap_interval(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> 
     if min(len(first), len(second)) < 2:
         raise ValueError(f"need two members or more in each, got {len(first)} and {len(second)}")
     value = float(first.mean() - second.mean())
-    if not np.ptp(first) and not np.ptp(second):
+    parts = [x.var(ddof=1) / len(x) for x in (first, second)]  # the variance of each mean
+    if not sum(parts):
         return Interval(value, value, value, level)
-    found = stats.ttest_ind(first, second, equal_var=False).confidence_interval(level)
-    return Interval(value, float(found.low), float(found.high), level)
+    weights = [part**2 / (len(x) - 1) for part, x in zip(parts, (first, second), strict=True)]
+    freedom = sum(parts) ** 2 / sum(weights)
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(sum(parts)))
+    return Interval(value, value - half, value + half, level)
 
 
 def rate_gaps(

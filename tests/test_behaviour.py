@@ -183,6 +183,9 @@ def test_the_gap_is_welchs():
     assert found.value == pytest.approx(first.mean() - second.mean())
     assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
     p = stats.ttest_ind(first, second, equal_var=False).pvalue
+    theirs = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
+    ours = gap_interval(first, second, level=0.9)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
     at_p = gap_interval(first, second, level=1 - p)  # one end of it touches zero
     assert min(abs(at_p.low), abs(at_p.high)) == pytest.approx(0, abs=1e-9)
 
@@ -192,6 +195,8 @@ def test_a_gap_needs_two_members_and_may_be_exact():
         gap_interval(np.array([1.0]), np.array([1.0, 2.0]))
     found = gap_interval(np.ones(3), np.zeros(4))
     assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)
+    nearly = gap_interval(1 + np.arange(3) * 1e-16, np.array([0.0, 1e-16, 0.0]))
+    assert nearly.low == pytest.approx(1.0)
 
 
 def test_rate_gaps_count_within_a_label():
