@@ -50,14 +50,16 @@ It is meant to be read, in this order; a module imports only from those above it
 46. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
 47. `lexicon`        sentiment by looking words up
 48. `monitoring`     have the texts changed? alarms with a known rate of false ones
-49. `plotting`       records and arrays to matplotlib axes
-50. `widgets`        dials to turn: ipywidgets over the plots
-51. `doctor`         is this machine ready for the lessons?
-52. `colab`          make a Google Colab runtime ready
-53. `serving`        a trained model as a service (a subpackage)
-54. `own_data`       people's own tables: from a file to a report (a subpackage)
-55. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-56. `__main__`       the `course` command
+49. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
+50. `explain`        which words did it: attributions, and whether they are true
+51. `plotting`       records and arrays to matplotlib axes
+52. `widgets`        dials to turn: ipywidgets over the plots
+53. `doctor`         is this machine ready for the lessons?
+54. `colab`          make a Google Colab runtime ready
+55. `serving`        a trained model as a service (a subpackage)
+56. `own_data`       people's own tables: from a file to a report (a subpackage)
+57. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+58. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its
