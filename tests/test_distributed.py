@@ -118,19 +118,20 @@ def test_the_work_is_divided_and_not_multiplied(tmp_path):
         assert min(member["rows"][what] for member in found) > 0.3 * alone["rows"][what]
 
 
-def one_batch_of_judges() -> float:
-    """Validation rows that fit into one batch: one of the processes has none left."""
+def few_judges(rows: int) -> float:
+    """Fewer validation batches of three than processes: one of these has none left."""
     train, _ = tiny.loaders()
-    _, few = tiny.loaders(validation=2)
+    _, few = tiny.loaders(validation=rows)
     model = tiny.model(dropout=0.0)
     fit(model, train, few, recipe=Recipe(epochs=1, precision="float32"), **QUIET)
     team = join("cpu")
     return team.loss_of(evaluate(model, team.deal(few), cross_entropy), cross_entropy)
 
 
-def test_fewer_validation_batches_than_processes(tmp_path):
-    alone = one_batch_of_judges()
-    assert together(one_batch_of_judges, size=3, folder=tmp_path) == pytest.approx([alone] * 3)
+@pytest.mark.parametrize("rows", [2, 5])  # of two batches, one read twice would weigh more
+def test_fewer_validation_batches_than_processes(tmp_path, rows):
+    alone = few_judges(rows)
+    assert together(few_judges, rows, size=3, folder=tmp_path) == pytest.approx([alone] * 3)
 
 
 def weighted() -> float:

@@ -54,7 +54,7 @@ def loss_scale_dial(gradient: Any, *, power: int = 0) -> Explorer:
     ax.axvspan(SMALLEST, FULL, color=GREY, alpha=0.25, label="coarse")
     ax.axvspan(LARGEST, edges[-1], color=GREY, alpha=0.5, hatch="..", label="infinite")
     ax.set(xlabel="magnitude, as a power of two", ylabel="numbers", xlim=(-40, 40))
-    ax.legend(loc="upper right")
+    figure.legend(loc="outside upper center", ncols=3)  # beside the fields, whose hatching hid it
     stage = Stage(figure, [hill])
 
     def step(power: int) -> tuple[str, str]:
