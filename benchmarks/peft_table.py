@@ -1,4 +1,4 @@
-"""Ten ways to fine-tune the whole encoder, at two numbers of labels and three seeds each.
+"""Eleven ways to fine-tune the whole encoder, at two numbers of labels and three seeds each.
 
     python -m benchmarks.peft_table                    # all of it: 20 minutes, quiet thread
     python -m benchmarks.peft_table --minutes 7        # as far as that goes; the next call goes on
@@ -101,6 +101,11 @@ def ia3(steps: int) -> peft.PeftConfig:
     )
 
 
+def dora(steps: int) -> peft.PeftConfig:
+    """LoRA of rank 8, with a trained length for each output beside it (Liu et al., 2024)."""
+    return peft.LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], use_dora=True)
+
+
 def prefix(steps: int) -> peft.PeftConfig:
     """Put 16 trained keys and values before those of the text, in every block."""
     return peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=16)
@@ -111,6 +116,7 @@ METHODS: dict[str, tuple[float, Callable[[Any, int], None]]] = {
     "linear probe": (1e-2, probe),
     "BitFit": (2e-3, bitfit),
     "LoRA, q and v, rank 8": (2e-3, own(["query", "value"], partial(LoRALinear, rank=8))),
+    "DoRA, q and v, rank 8": (2e-3, by_peft(dora)),
     "LoRA, all, rank 8": (1e-3, own(LINEAR, partial(LoRALinear, rank=8))),
     "adapters, width 32": (1e-3, own(HALVES, partial(AdapterLinear, width=32))),
     "AdaLoRA, q and v, 12 to 4": (5e-3, by_peft(adalora)),

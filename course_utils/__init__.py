@@ -23,44 +23,47 @@ It is meant to be read, in this order; a module imports only from those above it
 19. `generation`     how to choose the next token; a cache of what was read
 20. `prompting`      label words scored after a prompt, and their calibration
 21. `instructions`   dialogues as tokens, losses on answers, preferences
-22. `metrics`        typed scores over scikit-learn and SciPy, calibration
-23. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
-24. `optimization`   what decays, how the rate moves, in which precision
-25. `recipe`         the decisions of a run, as frozen data
-26. `history`        what happened during a run: records, progress bar, log
-27. `checkpoints`    files from which a killed run continues
-28. `distributed`    several processes train one model, under torchrun
-29. `training`       `training_steps`, `evaluate`, `fit`
-30. `tasks`          several corpora for one model, and how they are mixed
-31. `cards`          what a kept model is, for the people who use it
-32. `artefacts`      a trained model, kept with what made it
-33. `movie_model`    lesson 05's model, found or trained again
-34. `imbalance`      class weights, focal loss, sampling
-35. `thresholds`     where to cut a probability, and what each cut costs
-36. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
-37. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
-38. `deltas`         what of a model was trained: counted, saved, loaded
-39. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
-40. `halves`         the encoder cut in two: below read once, above trained
-41. `continual`      one task after another: forgetting, rehearsal, EWC
-42. `contrastive`    few labels: pairs of sentences, pseudo-labels
-43. `smoothing`      large inputs made smaller before a layer is put into eight bits
-44. `pruning`        heads taken out of an encoder, the least important first
-45. `distillation`   a small model taught by a large one's answers
-46. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
-47. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
-48. `lexicon`        sentiment by looking words up
-49. `monitoring`     have the texts changed? alarms with a known rate of false ones
-50. `alarms`         a stream that goes down: CUSUM, EWMA, and how often they are wrong
-51. `retrieval`      find the passage that answers: BM25, ranks, when to ask a person
-52. `plotting`       records and arrays to matplotlib axes
-53. `widgets`        dials to turn: ipywidgets over the plots
-54. `doctor`         is this machine ready for the lessons?
-55. `colab`          make a Google Colab runtime ready
-56. `serving`        a trained model as a service (a subpackage)
-57. `own_data`       people's own tables: from a file to a report (a subpackage)
-58. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-59. `__main__`       the `course` command
+22. `packing`        several dialogues in one row, and none reads another
+23. `metrics`        typed scores over scikit-learn and SciPy, calibration
+24. `intervals`      how sure a number is: bootstrap, seeds, McNemar's test
+25. `optimization`   what decays, how the rate moves, in which precision
+26. `recipe`         the decisions of a run, as frozen data
+27. `history`        what happened during a run: records, progress bar, log
+28. `checkpoints`    files from which a killed run continues
+29. `distributed`    several processes train one model, under torchrun
+30. `training`       `training_steps`, `evaluate`, `fit`
+31. `tasks`          several corpora for one model, and how they are mixed
+32. `cards`          what a kept model is, for the people who use it
+33. `artefacts`      a trained model, kept with what made it
+34. `movie_model`    lesson 05's model, found or trained again
+35. `imbalance`      class weights, focal loss, sampling
+36. `thresholds`     where to cut a probability, and what each cut costs
+37. `regularization` early stopping, augmentation, adversarial steps, layer-wise rates
+38. `adapters`       few weights to train beside many frozen ones: LoRA, adapters, soft prompts
+39. `deltas`         what of a model was trained: counted, saved, loaded
+40. `quantization`   weights in four bits: blocks of codes, and a layer that computes with them
+41. `halves`         the encoder cut in two: below read once, above trained
+42. `continual`      one task after another: forgetting, rehearsal, EWC
+43. `contrastive`    few labels: pairs of sentences, pseudo-labels
+44. `smoothing`      large inputs made smaller before a layer is put into eight bits
+45. `pruning`        heads taken out of an encoder, the least important first
+46. `distillation`   a small model taught by a large one's answers
+47. `exporting`      a classifier as an ONNX file, compared with its source, and in int8
+48. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
+49. `lexicon`        sentiment by looking words up
+50. `monitoring`     have the texts changed? alarms with a known rate of false ones
+51. `alarms`         a stream that goes down: CUSUM, EWMA, and how often they are wrong
+52. `retrieval`      find the passage that answers: BM25, ranks, when to ask a person
+53. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
+54. `explain`        which words did it: attributions, and whether they are true
+55. `plotting`       records and arrays to matplotlib axes
+56. `widgets`        dials to turn: ipywidgets over the plots
+57. `doctor`         is this machine ready for the lessons?
+58. `colab`          make a Google Colab runtime ready
+59. `serving`        a trained model as a service (a subpackage)
+60. `own_data`       people's own tables: from a file to a report (a subpackage)
+61. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+62. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

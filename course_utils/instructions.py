@@ -160,8 +160,7 @@ def dpo_loss(
 def pack(examples: Sequence[Example], length: int) -> list[list[Example]]:
     """Put examples together into rows of at most `length` tokens: first fit, longest first.
 
-    Only the count of rows and of padding is of use here: a model that trains on such rows must
-    also keep each example from seeing its neighbours.
+    `packing.collate_packed` writes such rows, and keeps each example from seeing its neighbours.
 
     Raises
     ------

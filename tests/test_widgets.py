@@ -37,6 +37,7 @@ MATRIX = RANDOM.random((9, 6))
 RUNS = {"plain": ([0.7, 0.4, 0.2, 0.1], [0.6, 0.5, 0.6, 0.8]), "decay": ([0.7] * 4, [0.69] * 4)}
 WORDS = [f"w{i}" for i in range(5000)]
 NEXT = torch.linspace(4, -4, 5000)
+HEAT = [["a", "dull", "<film>"], ["good"]]
 TONE = np.random.default_rng(3).normal(size=90)
 SENTENCES = ["An unflinchingly <b>dull</b> film.", "Lovely."]
 
@@ -62,6 +63,9 @@ MAKERS = {
     "queue": lambda: widgets.queue_dial(call=0.008, text=0.004),
     "scaling": lambda: widgets.loss_scale_dial(MATRIX),
     "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
+    "heat": lambda: widgets.token_heatmap(
+        HEAT, {"ours": [[0, -2, 1], [3]], "other": [[1, 1, 1], [2]], "third": [[0, 0, 4], [1]]}
+    ),
     "chat": lambda: widgets.chat_window(found, ["mouse is dead", "<b>no</b> sound"], 0.5),
     "alarms": lambda: widgets.alarm_dashboard({"abroad": TONE, "city": TONE[:40] + 1}),
 }
@@ -77,6 +81,7 @@ MOVES = {
     "queue": ("batch", [1, 4, 32]),
     "scaling": ("power", [8, 14, 18]),
     "ranks": ("rank", [1, 4, 6]),
+    "heat": ("method", ["other", "ours", "third"]),
     "chat": ("threshold", [0.2, 0.7, 0.9]),
     "alarms": ("fall", [0.0, 0.5, 2.0]),
 }
@@ -195,6 +200,23 @@ def test_the_rank_dial_counts_directions_and_numbers():
     dial.controls["rank"].value = 3
     assert "keeps 100% of change" in dial.said
     assert "random numbers it would keep 100%" in dial.said
+
+
+def test_the_heat_map_says_what_did_most_and_escapes_it():
+    heat = MAKERS["heat"]()
+    assert heat.said == "ours: 'dull' did most (-2.00), then '&lt;film&gt;' (+1.00)."
+    assert "&lt;film&gt;" in heat.view.value
+    assert "<film>" not in heat.view.value
+    colours = re.findall(r"background: #(..)(..)(..)", heat.view.value)
+    red, _, blue = (int(part, 16) for part in colours[1])
+    assert red > blue  # against is vermilion
+    red, _, blue = (int(part, 16) for part in colours[2])
+    assert blue > red  # towards is blue
+    assert colours[0] == ("FF", "FF", "FF")
+    heat.controls["sentence"].value = 1
+    assert heat.said == "ours: 'good' did most (+3.00)."
+    heat.controls["method"].value = "other"
+    assert "+2.00" in heat.view.value
 
 
 def test_the_chat_hands_over_below_the_threshold_and_shows_text_as_text():
@@ -317,6 +339,11 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.rank_dial({"a": np.zeros((3, 3))}, rank=1),
         lambda: widgets.rank_dial({"a": np.ones(3)}, rank=1),
         lambda: widgets.rank_dial({"a": np.eye(3)}, rank=4),
+        lambda: widgets.token_heatmap([], {"a": []}),
+        lambda: widgets.token_heatmap([["a"]], {}),
+        lambda: widgets.token_heatmap([["a"], ["b"]], {"a": [[1.0]]}),
+        lambda: widgets.token_heatmap([["a", "b"]], {"a": [[1.0]]}),
+        lambda: widgets.token_heatmap([["a"]], {"a": [[float("nan")]]}),
         lambda: widgets.overfitting_explorer({"a": ([1.0], [1.0, 2.0])}),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(), window=(0, 1, 0, 1)),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),

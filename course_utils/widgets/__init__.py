@@ -9,6 +9,7 @@ who cannot see it. `explorer` says how; the other modules hold a lesson's widget
 from course_utils.widgets.chatting import chat_window
 from course_utils.widgets.descent import gradient_descent_stepper
 from course_utils.widgets.explorer import Explorer
+from course_utils.widgets.heat import token_heatmap
 from course_utils.widgets.mixing import mixing_dial
 from course_utils.widgets.queueing import queue_dial
 from course_utils.widgets.ranks import rank_dial
@@ -33,4 +34,5 @@ __all__ = [
     "sampling_dial",
     "threshold_dial",
     "token_explorer",
+    "token_heatmap",
 ]
