@@ -4,11 +4,10 @@
     python -m benchmarks.chinese_pretraining --passes 0 4 16 --seeds 3 --labels 500 2000
     python -m benchmarks.chinese_pretraining --show             # what has been measured so far
 
-Lesson 16c's reviews, vocabulary and model, of 8 to 48 characters each; 1,000 of them judge. A row is
-one seed: so many passes of lesson 04's questions over the half without labels (none: random weights),
-then the same fine-tune. Beside it a linear model on counted characters. With
-``COURSE_CHINESE_ENCODER`` a public encoder is fine-tuned, too. Each run is a line in
-build/chinese_pretraining.jsonl and is not run again.
+Lesson 16c's reviews, vocabulary and model; 1,000 reviews judge. A run is so many passes of lesson
+04's questions over the half without labels (0: random weights), then the same fine-tune. Beside it
+a linear model on counted characters. With ``COURSE_CHINESE_ENCODER`` a public encoder is fine-tuned,
+too. Each run is a line in build/chinese_pretraining.jsonl and is not run again.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""How good a ranked list is: who wanted something, was it near the top?
+"""How good a ranked list is: what a person wanted, was it near the top.
 
 Recall counts what was found among the first k. The discounted gain also asks where: the second
-place counts less than the first (K. Jarvelin and J. Kekalainen, "Cumulated Gain-Based Evaluation of
-IR Techniques", 2002). Both are per person; `intervals` says how sure their mean is.
+place counts less than the first (K. Järvelin and J. Kekäläinen, "Cumulated Gain-Based Evaluation
+of IR Techniques", 2002). Both are per person; `intervals` says how sure their mean is.
 
 Left out on purpose: measures over a sample of the films. They can turn the order of two methods
 round (W. Krichene and S. Rendle, "On Sampled Metrics for Item Recommendation", 2020).
