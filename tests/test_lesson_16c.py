@@ -115,8 +115,9 @@ def test_a_mistake_fails_a_claim(mistake):
 TWO = ("points.unfold",)  # their claim is in the next cell
 NEEDS = {
     "def align": [
-        "O, B, I = range(3)\nfrom course_utils.models import load_tokenizer\nenglish = load_tokenizer()"
+        "OUT, BEGIN, IN = range(3)",
+        "from course_utils.models import load_tokenizer\nenglish = load_tokenizer()",
     ],
-    "def names": ["O, B, I = range(3)"],
+    "def names": ["OUT, BEGIN, IN = range(3)"],
     "points.unfold": ["import matplotlib.pyplot as plt"],
 }
