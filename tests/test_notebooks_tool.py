@@ -346,7 +346,7 @@ def test_check_is_red_when_half_is_missing(project):
 def run_nbval(root: Path) -> subprocess.CompletedProcess[str]:
     """Run pytest on the small project with this project's own settings."""
     (root / "tests").mkdir()
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/nbval_sanitize.cfg"):
+    for name in ("pyproject.toml", "conftest.py", "tests/nbval_sanitize.cfg"):
         shutil.copy(notebooks.ROOT / name, root / name)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", "-n0", "notebooks"]

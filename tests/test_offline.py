@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import measured_minutes
 from course_utils.decoders import prepare
 from course_utils.sources import REVIEWS, fetch
-from tests.conftest import measured_minutes
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"), key=measured_minutes)
