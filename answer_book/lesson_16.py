@@ -457,14 +457,9 @@ HIT_RATE = Item(
         ),
         Mistake(
             "shown_again",
-            "films that the person has already rated are in the list: they take places in which "
-            "something new could stand",
+            "films that the person has already rated take places in the list: leave them out "
+            "first, then take k",
             edit(hit_rate, "if film not in seen][:k]", "][:k]"),
-        ),
-        Mistake(
-            "cut_then_left_out",
-            "the list is cut to k first, and what was seen is taken out afterwards, so that some "
-            "lists are shorter: leave out first",
             edit(
                 hit_rate, "in order if film not in seen][:k]", "in order[:k] if film not in seen]"
             ),
@@ -514,6 +509,7 @@ def piece_cases(generator: np.random.Generator) -> list[Case]:
         tags = generator.integers(0, 3, size=count).tolist()
         for n in [0, *generator.permutation(count)[: count // 5].tolist()]:
             tags[n] = -100
+        tags[-1] = 0  # judged, also where it was cut off
         said = [
             tags[n] if tags[n] >= 0 and generator.random() < 0.6 else int(generator.integers(3))
             for n in ids
