@@ -88,8 +88,9 @@ def test_a_public_checkpoint_is_fine_tuned_by_the_same_code(named, tmp_path, mon
     names = run([SET_UP])
     names |= {"judge": rows, "own": None, "draw": lambda count, seed: rows}
     names["truth"] = names["np"].array([label for _, label in rows])
-    unknown = CELLS[cell_with("def unknown_share")]
+    unknown, own = CELLS[cell_with("def unknown_share")], CELLS[cell_with("own = train_vocab")]
     run([unknown[unknown.index("def ") : unknown.index("lost =")]], names)
+    run([own[: own.index("own =")]], names)  # its imports
     run([CELLS[cell_with("def fine_tuned")], CELLS[cell_with("def public_encoder")]], names)
     said = capsys.readouterr().out
     if named:
