@@ -52,14 +52,18 @@ It is meant to be read, in this order; a module imports only from those above it
 48. `inference`      answers sooner: sorted, small first, remembered; and honest clocks
 49. `lexicon`        sentiment by looking words up
 50. `monitoring`     have the texts changed? alarms with a known rate of false ones
-51. `plotting`       records and arrays to matplotlib axes
-52. `widgets`        dials to turn: ipywidgets over the plots
-53. `doctor`         is this machine ready for the lessons?
-54. `colab`          make a Google Colab runtime ready
-55. `serving`        a trained model as a service (a subpackage)
-56. `own_data`       people's own tables: from a file to a report (a subpackage)
-57. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
-58. `__main__`       the `course` command
+51. `alarms`         a stream that goes down: CUSUM, EWMA, and how often they are wrong
+52. `retrieval`      find the passage that answers: BM25, ranks, when to ask a person
+53. `behaviour`      what a model does when asked on purpose: tests, attacks, groups
+54. `explain`        which words did it: attributions, and whether they are true
+55. `plotting`       records and arrays to matplotlib axes
+56. `widgets`        dials to turn: ipywidgets over the plots
+57. `doctor`         is this machine ready for the lessons?
+58. `colab`          make a Google Colab runtime ready
+59. `serving`        a trained model as a service (a subpackage)
+60. `own_data`       people's own tables: from a file to a report (a subpackage)
+61. `grading`        checks of the exercises, and the sandboxed grader (a subpackage)
+62. `__main__`       the `course` command
 
 What a lesson teaches appears in the lesson first, in full; later lessons import it from
 here, and a test holds the two copies identical. Importing the package imports none of its

@@ -10,6 +10,7 @@ answer in a copy.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+MEASURED, PEOPLE = "## What was measured", "## What a program cannot know"
 HOW_GOOD = "How good is it, on which sealed test set, with which interval? For whom is it worse?"
 QUESTIONS = (
     "What is it for, and what is it not for?",
@@ -70,7 +71,40 @@ def open_questions(known: Sequence[str] = ()) -> str:
     asked = [question for question in QUESTIONS if question not in known]
     sections = [f"### {question}\n\nNot answered yet." for question in asked]
     why = "The card beside the weights has a checksum: answer in a copy of it."
-    return "\n\n".join(["## What a program cannot know", why, *sections])
+    return "\n\n".join([PEOPLE, why, *sections])
+
+
+def with_measurements(card: str, measured: Mapping[str, Any]) -> str:
+    """Return a card with a section of what was measured since, before what only people know.
+
+    Parameters
+    ----------
+    card : str
+        From `model_card`.
+    measured : mapping of str to anything that prints as a number, such as an Interval
+        What was measured, and what was found.
+
+    Raises
+    ------
+    ValueError
+        If nothing was measured, or the card has no place for it, or has such a section already.
+
+    Examples
+    --------
+    >>> card = with_measurements(model_card("m-1", ["rating"], {}), {"right on the test set": 0.8})
+    >>> print(card[card.index("## What was measured") :].split("##")[1].strip())
+    What was measured
+    <BLANKLINE>
+    - right on the test set: 0.8
+    """
+    if not measured or card.count(PEOPLE) != 1 or MEASURED in card:
+        raise ValueError(
+            f"need measurements, and a card of model_card without any; got {len(measured)} "
+            f"measurements and a card that begins {card[:40]!r}"
+        )
+    rows = "\n".join(f"- {what}: {value}" for what, value in measured.items())
+    before, after = card.split(PEOPLE)
+    return f"{before}{MEASURED}\n\n{rows}\n\n{PEOPLE}{after}"
 
 
 def _words(value: Any) -> str:

@@ -3,7 +3,8 @@
 Eight labelled sentences of each of two classes are 16 examples for a classifier, but 120 pairs,
 each of which says "these two belong together" or "these do not". L. Tunstall et al., "Efficient
 Few-Shot Learning Without Prompts" (SetFit, 2022) train the encoder on such pairs, and then a
-linear model on its vectors.
+linear model on its vectors. Where the pairs are questions with their answers, the other answers of
+the batch are the wrong ones: `info_nce`.
 
 Left out on purpose: hard-negative mining and large batches, which matter with many labels.
 """
@@ -12,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.nn.functional import cosine_similarity, mse_loss
+from torch.nn.functional import cosine_similarity, cross_entropy, mse_loss, normalize
 
-from course_utils.inputs import numbers, whole_number
+from course_utils.inputs import above_0, numbers, whole_number
 
 
 def contrastive_pairs(
@@ -79,6 +80,35 @@ def pair_loss(first: torch.Tensor, second: torch.Tensor, alike: torch.Tensor) ->
     tensor(0.)
     """
     return mse_loss(cosine_similarity(first, second, dim=1), alike)
+
+
+def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float = 0.05) -> torch.Tensor:
+    r"""Return the loss of finding each one's partner among all of the batch, in both directions.
+
+    .. math:: -\frac{1}{2B} \sum_b \log \frac{e^{s_{bb}/\tau}}{\sum_c e^{s_{bc}/\tau}}
+              + \log \frac{e^{s_{bb}/\tau}}{\sum_c e^{s_{cb}/\tau}},
+              \quad s_{bc} = \cos(u_b, v_c)
+
+    A. van den Oord et al., "Representation Learning with Contrastive Predictive Coding" (2018).
+    Two rows with the same answer in one batch are told that theirs is wrong: keep copies apart.
+
+    Parameters
+    ----------
+    first, second : Tensors of shape (B, D)
+        Row b of one belongs to row b of the other.
+    temperature : float
+        Above 0: how much closer the partner must be. Small values look at the nearest wrong one.
+
+    Examples
+    --------
+    >>> u = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> round(info_nce(u, u, temperature=1.0).item(), 4)  # -log(e / (e + 1))
+    0.3133
+    """
+    cosines = normalize(first, dim=1) @ normalize(second, dim=1).T  # (B, B)
+    scores = cosines / above_0(temperature, "temperature")
+    own = torch.arange(len(scores), device=scores.device)
+    return (cross_entropy(scores, own) + cross_entropy(scores.T, own)) / 2
 
 
 def confident(probabilities: np.ndarray, share: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import io
+import re
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from course_utils import widgets
+from course_utils.alarms import cusum, first_alarm, standardised
 from course_utils.models import load_tokenizer
 from course_utils.thresholds import threshold_table
 from course_utils.widgets.descent import descend
@@ -35,11 +37,17 @@ MATRIX = RANDOM.random((9, 6))
 RUNS = {"plain": ([0.7, 0.4, 0.2, 0.1], [0.6, 0.5, 0.6, 0.8]), "decay": ([0.7] * 4, [0.69] * 4)}
 WORDS = [f"w{i}" for i in range(5000)]
 NEXT = torch.linspace(4, -4, 5000)
+HEAT = [["a", "dull", "<film>"], ["good"]]
+TONE = np.random.default_rng(3).normal(size=90)
 SENTENCES = ["An unflinchingly <b>dull</b> film.", "Lovely."]
 
 
 def bowl(theta: torch.Tensor) -> torch.Tensor:
     return (theta**2 * torch.tensor([1.0, 8.0])).sum() / 2
+
+
+def found(question: str) -> tuple[str, float]:
+    return f"About {question}: try <i>another</i> port.", 0.8 if "mouse" in question else 0.3
 
 
 MAKERS = {
@@ -55,6 +63,11 @@ MAKERS = {
     "queue": lambda: widgets.queue_dial(call=0.008, text=0.004),
     "scaling": lambda: widgets.loss_scale_dial(MATRIX),
     "ranks": lambda: widgets.rank_dial({"noise": MATRIX, "eye": torch.eye(6)}, rank=2),
+    "heat": lambda: widgets.token_heatmap(
+        HEAT, {"ours": [[0, -2, 1], [3]], "other": [[1, 1, 1], [2]], "third": [[0, 0, 4], [1]]}
+    ),
+    "chat": lambda: widgets.chat_window(found, ["mouse is dead", "<b>no</b> sound"], 0.5),
+    "alarms": lambda: widgets.alarm_dashboard({"abroad": TONE, "city": TONE[:40] + 1}),
 }
 # A control of each, and where to move it.
 MOVES = {
@@ -68,6 +81,9 @@ MOVES = {
     "queue": ("batch", [1, 4, 32]),
     "scaling": ("power", [8, 14, 18]),
     "ranks": ("rank", [1, 4, 6]),
+    "heat": ("method", ["other", "ours", "third"]),
+    "chat": ("threshold", [0.2, 0.7, 0.9]),
+    "alarms": ("fall", [0.0, 0.5, 2.0]),
 }
 
 
@@ -118,7 +134,10 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["threshold", "descent", "attention", "stopping", "mixing", "sampling", "queue", "scaling"],
+    [
+        *("threshold", "descent", "attention", "stopping", "mixing", "sampling", "queue"),
+        *("scaling", "alarms"),
+    ],
 )
 def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
     """A moving artist that is not on the list would be missing, or stand still."""
@@ -181,6 +200,49 @@ def test_the_rank_dial_counts_directions_and_numbers():
     dial.controls["rank"].value = 3
     assert "keeps 100% of change" in dial.said
     assert "random numbers it would keep 100%" in dial.said
+
+
+def test_the_heat_map_says_what_did_most_and_escapes_it():
+    heat = MAKERS["heat"]()
+    assert heat.said == "ours: 'dull' did most (-2.00), then '&lt;film&gt;' (+1.00)."
+    assert "&lt;film&gt;" in heat.view.value
+    assert "<film>" not in heat.view.value
+    colours = re.findall(r"background: #(..)(..)(..)", heat.view.value)
+    red, _, blue = (int(part, 16) for part in colours[1])
+    assert red > blue  # against is vermilion
+    red, _, blue = (int(part, 16) for part in colours[2])
+    assert blue > red  # towards is blue
+    assert colours[0] == ("FF", "FF", "FF")
+    heat.controls["sentence"].value = 1
+    assert heat.said == "ours: 'good' did most (+3.00)."
+    heat.controls["method"].value = "other"
+    assert "+2.00" in heat.view.value
+
+
+def test_the_chat_hands_over_below_the_threshold_and_shows_text_as_text():
+    chat = widgets.chat_window(found, ["mouse is dead", "no sound"], threshold=0.5)
+    assert "the machine answers" in chat.said
+    assert "About mouse is dead" in chat.view.value
+    assert "<i>another</i>" not in chat.view.value
+    chat.controls["question"].value = "no sound"
+    assert "handed over to a person" in chat.said
+    assert "About" not in chat.view.value
+    chat.controls["own"].value = "<script>mouse</script>"
+    assert "Confidence 0.80" in chat.said
+    assert "<script>" not in chat.view.value
+
+
+def test_the_dashboard_draws_what_the_charts_say():
+    dashboard = widgets.alarm_dashboard({"tone": TONE, "other": TONE})
+    dashboard.controls["fall"].value = 2.0
+    z = standardised(TONE, TONE[:45])
+    z[len(z) - len(z) // 4 :] -= 2
+    limit = float(re.search(r"Limit ([\d.]+)", dashboard.said)[1])
+    when = 45 + int(first_alarm(cusum(z[45:]), limit))
+    assert abs(int(re.search(r"Alarm at (\d+)", dashboard.said)[1]) - when) <= 1  # it is rounded
+    dashboard.controls["fall"].value = 0.0
+    assert "nothing was changed" in dashboard.said
+    assert "No alarm" in dashboard.said
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5, 1.0])
@@ -256,6 +318,11 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.threshold_dial(LABELS, SCORES, costs=(1, 0)),
         lambda: widgets.threshold_dial(LABELS[:3], SCORES),
         lambda: widgets.attention_viewer(WEIGHTS, ["too", "few"]),
+        lambda: widgets.chat_window(found, []),
+        lambda: widgets.chat_window(found, ["a"], threshold=1.5),
+        lambda: widgets.alarm_dashboard({}),
+        lambda: widgets.alarm_dashboard({"short": TONE[:11]}),
+        lambda: widgets.alarm_dashboard({"constant": np.ones(30)}),
         lambda: widgets.attention_viewer(WEIGHTS * 2, list("abcd")),
         lambda: widgets.attention_viewer(WEIGHTS[0], list("abcd")),
         lambda: widgets.overfitting_explorer({}),
@@ -272,6 +339,11 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.rank_dial({"a": np.zeros((3, 3))}, rank=1),
         lambda: widgets.rank_dial({"a": np.ones(3)}, rank=1),
         lambda: widgets.rank_dial({"a": np.eye(3)}, rank=4),
+        lambda: widgets.token_heatmap([], {"a": []}),
+        lambda: widgets.token_heatmap([["a"]], {}),
+        lambda: widgets.token_heatmap([["a"], ["b"]], {"a": [[1.0]]}),
+        lambda: widgets.token_heatmap([["a", "b"]], {"a": [[1.0]]}),
+        lambda: widgets.token_heatmap([["a"]], {"a": [[float("nan")]]}),
         lambda: widgets.overfitting_explorer({"a": ([1.0], [1.0, 2.0])}),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(), window=(0, 1, 0, 1)),
         lambda: widgets.gradient_descent_stepper(bowl, (1, 1), rates=(1,), window=(1, 0, 0, 1)),

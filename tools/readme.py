@@ -27,7 +27,7 @@ from tools.notebooks import ROOT, read_notebook, repository, to_json, write_if_c
 
 # Which objective of a lesson stands on the map; of any other, the second.
 SHOWN = {"01": 5, "01a": 1, "01c": 4, "02": 3, "03": 3, "05": 1, "06": 3, "07": 5, "08": 5, "09": 3,
-         "17": 1}  # fmt: skip
+         "15": 3, "15a": 3, "17": 1}  # fmt: skip
 FIRST = "00_start_here"  # the lesson with a map of all lessons
 PICTURE = "docs/images/lesson.png"
 SHOWS = ("06_evaluation", "threshold_dial(", 655)  # notebook, its cell, columns kept of the output
