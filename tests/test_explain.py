@@ -118,8 +118,8 @@ def test_equal_to_captum(model, output):
     assert torch.allclose(
         integrated_gradients(f, x, baseline, steps=20), theirs[0].sum(-1).float(), atol=1e-5
     )
-    theirs = captum.InputXGradient(f).attribute(x[None])
-    assert torch.allclose(gradient_times_input(f, x), theirs[0].sum(-1), atol=1e-5)
+    theirs = captum.InputXGradient(f).attribute(x[None].clone().requires_grad_())
+    assert torch.allclose(gradient_times_input(f, x), theirs[0].sum(-1).detach(), atol=1e-5)
 
 
 def test_occlusion_takes_one_token_at_a_time(model):

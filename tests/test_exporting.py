@@ -107,6 +107,7 @@ def test_trial_batches_have_padding_and_one_text_alone():
     ("machine", "has", "overflows"),
     [
         ("x86_64", {"avx2": True}, True),
+        ("AMD64", {"avx2": True}, True),  # as Windows calls it
         ("AMD64", {"avx2": True, "avx512_vnni": True}, False),
         ("arm64", {}, False),
     ],

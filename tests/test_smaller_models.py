@@ -126,6 +126,16 @@ def test_a_student_learns_what_its_teacher_says():
     assert not student.training
 
 
+def test_each_text_has_the_answer_that_was_given_to_it():
+    data = tiny.dataset(0, 16, "rating")
+    answers = 2 * torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    recipe = Recipe(epochs=60, lr=5e-3, precision="float32")
+    student = distil(model(layers=1), data, answers, recipe)
+    of_their_mean = rating_and_soft_loss(answers.mean(0).expand_as(answers), answers)
+    assert rating_and_soft_loss(answers_of(student, data), answers) < 0.5 * of_their_mean
+
+
 def test_labels_are_not_looked_at():
     teacher, data = model(), tiny.dataset(0, 16, "rating")
     answers = answers_of(teacher, data).clone()
@@ -198,6 +208,13 @@ def test_importance_is_the_gradient_by_a_gate(batch):
 
     slope = (loss_with(1 + step) - loss_with(1 - step)) / (2 * step)
     assert float(found[1, 2]) == pytest.approx(abs(slope), rel=0.05, abs=1e-4)
+
+
+def test_importance_has_no_sign(batch):
+    whole = model(outputs=2)
+    found = head_importance(whole, [batch], cross_entropy)
+    turned = head_importance(whole, [batch], lambda *given: -cross_entropy(*given))
+    torch.testing.assert_close(turned, found)
 
 
 def test_a_head_that_nobody_reads_has_no_importance(batch):
