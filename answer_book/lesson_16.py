@@ -1,4 +1,4 @@
-"""Items of lesson 16: BM25, ranks, CUSUM, and a split that copies cross."""
+"""Items of lesson 16: BM25, ranks, CUSUM, a split that copies cross, later hits, tagged words."""
 
 import math
 
@@ -396,4 +396,193 @@ SPLIT = Item(
     ),
 )
 
-ITEMS = (BM25, RANKS, CUSUM, SPLIT)
+# --- hits in the future (16b) -----------------------------------------------------------------
+
+
+def hit_cases(generator: np.random.Generator) -> list[Case]:
+    """Return visits of people who come back, who come new, and who never come again."""
+    cases = []
+    for rows, people, films in ((40, 6, 12), (120, 15, 20), (60, 8, 30)):
+        pairs = generator.permutation(people * films)[:rows]  # nobody rates a film twice
+        popular = np.argsort(generator.random(films))
+        inputs = {
+            "people": pairs % people,
+            "films": popular[(films * (pairs // people / films) ** 2).astype(int)],
+            "times": generator.permutation(2 * rows)[:rows],
+        }
+        keep = np.unique(inputs["people"] * films + inputs["films"], return_index=True)[1]
+        inputs = {name: values[keep] for name, values in inputs.items()}
+        moment = int(np.quantile(inputs["times"], 0.6))
+        for k in (1, 3, 8):
+            cases.append(Case(f"{len(keep)} rows, k={k}", {**inputs, "moment": moment, "k": k}))
+    tied = {  # films 3 and 1 are equally popular; person 1 rates at the moment itself
+        "people": np.array([0, 1, 0, 1, 2]),
+        "films": np.array([3, 1, 2, 3, 1]),
+        "times": np.array([1, 2, 3, 5, 6]),
+    }
+    cases += [Case(f"ties, k={k}", {**tied, "moment": 5, "k": k}) for k in (1, 2)]
+    return cases
+
+
+def hit_rate(
+    people: np.ndarray, films: np.ndarray, times: np.ndarray, moment: int, k: int
+) -> float:
+    """Return the share of later visitors whose list of k films holds one that they rate later."""
+    past = times < moment
+    counts = np.bincount(films[past], minlength=films.max() + 1)
+    order = [film for film in np.argsort(-counts, kind="stable") if counts[film] > 0]
+    hits = []
+    for person in np.unique(people[~past]):
+        seen = set(films[past & (people == person)].tolist())
+        shown = [film for film in order if film not in seen][:k]
+        hits.append(bool(np.isin(films[~past & (people == person)], shown).any()))
+    return float(np.mean(hits))
+
+
+HIT_RATE = Item(
+    name="16.hit_rate",
+    title="Hits in the future",
+    **Rating(difficulty=3, importance=5, minutes=20, points=4),
+    cases=hit_cases,
+    reference=hit_rate,
+    withheld=("course_utils.ratings.visitors", "course_utils.ranking.ranked"),
+    diagnoses=(
+        Mistake(
+            "from_the_future",
+            "the counts hold ratings from the moment on: what is popular then is not known yet",
+            edit(
+                hit_rate,
+                *("np.bincount(films[past], ", "np.bincount(films, "),
+            ),
+        ),
+        Mistake(
+            "shown_again",
+            "films that the person has already rated take places in the list: leave them out "
+            "first, then take k",
+            edit(hit_rate, "if film not in seen][:k]", "][:k]"),
+            edit(
+                hit_rate, "in order if film not in seen][:k]", "in order[:k] if film not in seen]"
+            ),
+        ),
+        Mistake(
+            "over_ratings",
+            "the mean is over ratings: a person with many counts many times. One answer for each "
+            "person",
+            edit(
+                hit_rate,
+                *("hits.append(bool(", "hits.extend("),
+                *(", shown).any()))", ", shown).tolist())"),
+            ),
+        ),
+        Mistake(
+            "everybody",
+            "people who do not come again are counted as misses: nothing could have been foreseen "
+            "for them",
+            edit(hit_rate, "np.unique(people[~past])", "np.unique(people)"),
+        ),
+        Mistake(
+            "moment_too_late",
+            "a rating at the moment itself belongs to the future",
+            edit(hit_rate, "past = times < moment", "past = times <= moment"),
+        ),
+        Mistake(
+            "all_wanted",
+            "only lists that hold every later film count: one is enough for a hit",
+            edit(
+                hit_rate,
+                "np.isin(films[~past & (people == person)], shown).any()",
+                "np.isin(films[~past & (people == person)], shown).all()",
+            ),
+        ),
+    ),
+)
+
+# --- from pieces back to words (16c) ----------------------------------------------------------
+
+
+def piece_cases(generator: np.random.Generator) -> list[Case]:
+    """Return words of one to four pieces; some at the end were cut off, some are not judged."""
+    cases = []
+    for count, lost in ((6, 0), (12, 0), (12, 3), (25, 6)):
+        pieces = generator.integers(1, 5, size=count)
+        ids = [n for n in range(count - lost) for _ in range(pieces[n])]
+        tags = generator.integers(0, 3, size=count).tolist()
+        for n in [0, *generator.permutation(count)[: count // 5].tolist()]:
+            tags[n] = -100
+        tags[-1] = 0  # judged, also where it was cut off
+        said = [
+            tags[n] if tags[n] >= 0 and generator.random() < 0.6 else int(generator.integers(3))
+            for n in ids
+        ]
+        inputs = {"word_ids": [None, *ids, None], "said": [0, *said, 0], "tags": tags}
+        cases.append(Case(f"{count} words, {lost} of them cut off", inputs))
+    one = {"word_ids": [None, 0, 1, 1, 2, None], "said": [0, 1, 1, 0, 2, 0], "tags": [-100, 1, 0]}
+    cases.append(Case("three words by hand", one))
+    return cases
+
+
+def word_accuracy(word_ids: list[int | None], said: list[int], tags: list[int]) -> float:
+    """Return the share of the judged words that got their tag."""
+    first: dict[int, int] = {}
+    for word, tag in zip(word_ids, said, strict=True):
+        if word is not None:
+            first.setdefault(word, tag)
+    judged = [n for n, tag in enumerate(tags) if tag != -100]
+    return sum(first.get(n) == tags[n] for n in judged) / len(judged)
+
+
+WORD_ACCURACY = Item(
+    name="16.word_accuracy",
+    title="From pieces back to words",
+    **Rating(difficulty=2, importance=4, minutes=12, points=3),
+    cases=piece_cases,
+    reference=word_accuracy,
+    diagnoses=(
+        Mistake(
+            "every_piece",
+            "every piece counts, so that long words count more often than short ones: a word is "
+            "judged once, by its first piece",
+            lambda word_ids, said, tags: float(
+                np.mean(
+                    [
+                        tag == tags[word]
+                        for word, tag in zip(word_ids, said, strict=True)
+                        if word is not None and tags[word] != -100
+                    ]
+                )
+            ),
+        ),
+        Mistake(
+            "last_piece",
+            "the last piece of a word speaks for it: the first one was trained to",
+            edit(word_accuracy, "first.setdefault(word, tag)", "first[word] = tag"),
+        ),
+        Mistake(
+            "cut_off_forgotten",
+            "words that were cut off are left out of the count: nothing was said of them, so they "
+            "are not right",
+            edit(word_accuracy, "if tag != -100]", "if tag != -100 and n in first]"),
+        ),
+        Mistake(
+            "minus_100_counts",
+            "words with -100 are counted as wrong: they are not judged at all",
+            edit(word_accuracy, "if tag != -100]", "]"),
+        ),
+        Mistake(
+            "cut_off_is_o",
+            "words that were cut off count as tagged 0: nothing was said of them",
+            edit(word_accuracy, "first.get(n)", "first.get(n, 0)"),
+        ),
+        Mistake(
+            "piece_by_piece",
+            "the pieces are compared with the words one by one: the first piece is a special "
+            "token, and words have several pieces. `word_ids` says where each belongs",
+            edit(
+                word_accuracy,
+                *("first.setdefault(word, tag)", "first[len(first)] = tag"),
+            ),
+        ),
+    ),
+)
+
+ITEMS = (BM25, RANKS, CUSUM, SPLIT, HIT_RATE, WORD_ACCURACY)

