@@ -101,7 +101,8 @@ def read_columns(file: IO[bytes]) -> dict[str, np.ndarray]:
         If the file asks for anything but what such a table needs.
     """
     blocks, axes = CarefulUnpickler(file).load().__dict__["_mgr"]
-    names, columns = axes[0]["data"], {}
+    names = axes[0]["data"]
+    columns: dict[str, np.ndarray] = {}
     for values, place in blocks:  # a block holds the columns of one type, place says which
         numbers = range(len(names))[place] if isinstance(place, slice) else place
         columns |= {str(names[n]): row for n, row in zip(numbers, values, strict=True)}

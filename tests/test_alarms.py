@@ -95,3 +95,9 @@ def test_a_stream_without_alarm_ends_after_itself():
 def test_what_makes_no_sense_is_refused_in_words(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_streams_that_end_without_an_alarm_count_as_time_that_was_watched():
+    """One value in fifty passes the limit; most streams of 30 end before that."""
+    chart = np.random.default_rng(4).random((4000, 30))
+    assert 46 < run_length(chart, 0.98) < 54
