@@ -52,7 +52,7 @@ def run(correct: str = "", broken: str = "") -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "lesson"}
     for number, cell in enumerate(cells, start=1):
         source = cell.source.replace(correct, broken) if correct else cell.source
-        exec(compile(source, f"In [{number}]", "exec"), names)
+        exec(compile(source, f"In [{number}]", "exec", dont_inherit=True), names)
     return names
 
 

@@ -51,6 +51,7 @@ nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
+suppress_warnings = ["misc.highlighting_failure"]  # a shortened traceback is no Python
 mathjax_path = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full"
 mathjax2_config = {{
     "messageStyle": "none",
