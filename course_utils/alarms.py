@@ -135,7 +135,7 @@ def limit_for(chart: Any, wanted: float) -> float:
     chart : array of shape (streams, T)
         A chart of quiet streams, several times as long as `wanted`.
     wanted : float
-        Above 1: how many values there shall be on average until a false alarm.
+        At least 1: how many values there shall be on average until a false alarm.
 
     Raises
     ------
