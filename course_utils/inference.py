@@ -154,7 +154,7 @@ def choose_exit(confidence: np.ndarray, agrees: np.ndarray, most_changed: float)
     >>> choose_exit(np.array([0.9, 0.8, 0.4, 0.2]), np.array([True, True, True, False]), 0.1)
     Exit(threshold=0.4, share=0.75, changed=0.0)
     """
-    confidence, agrees = paired_vectors(confidence, agrees)
+    confidence, agrees = paired_vectors(confidence=confidence, agrees=agrees)
     allowed = between_0_and_1(most_changed, "most_changed")
     order = np.argsort(-confidence, kind="stable")
     changed = np.cumsum(~agrees[order].astype(bool)) / len(order)

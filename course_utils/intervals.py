@@ -67,7 +67,7 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> Disagreement:
     >>> mcnemar(np.array([1, 1, 1, 1, 0, 1]) == 1, np.array([0, 0, 0, 0, 1, 1]) == 1)
     Disagreement(only_first=4, only_second=1, p_value=0.375)
     """
-    first, second = paired_vectors(first_right, second_right)
+    first, second = paired_vectors(first_right=first_right, second_right=second_right)
     if first.dtype != bool or second.dtype != bool:
         raise ValueError("need True where a model was right: pass predictions == labels")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())

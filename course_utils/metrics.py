@@ -94,7 +94,7 @@ def class_scores(labels: np.ndarray, predictions: np.ndarray, num_classes: int) 
     >>> scores.accuracy, scores.confusion.tolist()
     (0.75, [[1, 1], [0, 2]])
     """
-    labels, predictions = paired_vectors(labels, predictions)
+    labels, predictions = paired_vectors(labels=labels, predictions=predictions)
     labels = class_numbers(labels, num_classes)
     predictions = class_numbers(predictions, num_classes, "predictions")
     classes = list(range(num_classes))
@@ -133,7 +133,7 @@ def rating_scores(ratings: np.ndarray, predictions: np.ndarray) -> RatingScores:
     >>> rating_scores(np.array([-1.0, 0.0, 2.0]), np.array([-0.5, 0.5, 2.5])).mean_absolute_error
     0.5
     """
-    ratings, predictions = paired_vectors(ratings, predictions, least=2)
+    ratings, predictions = paired_vectors(ratings=ratings, predictions=predictions, least=2)
     ratings, predictions = ratings.astype(float), predictions.astype(float)
     return RatingScores(
         pearson=float(stats.pearsonr(ratings, predictions).statistic),
@@ -171,7 +171,7 @@ def reliability_bins(
     >>> found.said.round(2).tolist(), found.was.tolist(), found.counts.tolist()
     ([0.2, 0.7], [0.5, 1.0], [2, 2])
     """
-    probabilities, labels = paired_vectors(probabilities, labels)
+    probabilities, labels = paired_vectors(probabilities=probabilities, labels=labels)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():  # also refuses NaN
         raise ValueError("probabilities must be numbers from 0 to 1")
     if not np.isin(labels, (0, 1)).all():
@@ -243,7 +243,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     >>> round(float(np.exp(2 / temperature)), 3)
     3.0
     """
-    logits, labels = paired_rows(numbers(logits, "logits"), labels)
+    logits, labels = paired_rows(logits=numbers(logits, "logits"), labels=labels)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"need logits (N, C) of two classes or more, got {logits.shape}")
     rows, labels = np.arange(len(labels)), class_numbers(labels, logits.shape[1])
@@ -256,8 +256,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-limit, limit)).x))
 
 
-def paired_rows(*arrays: np.ndarray, least: int = 1) -> tuple[np.ndarray, ...]:
+def paired_rows(*arrays: np.ndarray, least: int = 1, **named: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the inputs as arrays, after checking that they have the same rows, and enough.
+
+    An error says the name under which an array was given, or else its place.
 
     Raises
     ------
@@ -269,26 +271,32 @@ def paired_rows(*arrays: np.ndarray, least: int = 1) -> tuple[np.ndarray, ...]:
     >>> [array.shape for array in paired_rows([1, 2], [[1, 0], [0, 1]])]
     [(2,), (2, 2)]
     """
-    found = tuple(as_array(array, f"array {place}") for place, array in enumerate(arrays, 1))
+    given = {f"array {place}": array for place, array in enumerate(arrays, 1)} | named
+    found = tuple(as_array(array, name) for name, array in given.items())
     if len({len(array) for array in found}) != 1 or len(found[0]) < least:
         raise ValueError(
             f"need the same number of rows, at least {least}; got {[len(a) for a in found]}"
         )
-    for place, array in enumerate(found, 1):
+    for name, array in zip(given, found, strict=True):
         if array.dtype.kind == "f":
-            numbers(array, f"array {place}")
+            numbers(array, name)
     return found
 
 
-def paired_vectors(*arrays: np.ndarray, least: int = 1) -> tuple[np.ndarray, ...]:
+def paired_vectors(
+    *arrays: np.ndarray, least: int = 1, **named: np.ndarray
+) -> tuple[np.ndarray, ...]:
     """Return the inputs as arrays of numbers, after checking that each has shape (N,), with one N.
+
+    As in `paired_rows`, an error says the name or the place of an array.
 
     Examples
     --------
     >>> [array.shape for array in paired_vectors([1, 2], [3, 4])]
     [(2,), (2,)]
     """
-    found = paired_rows(*arrays, least=least)
+    found = paired_rows(*arrays, least=least, **named)
     if any(array.ndim != 1 for array in found):
         raise ValueError(f"need arrays of shape (N,), got {[array.shape for array in found]}")
-    return tuple(numbers(array, f"array {place}") for place, array in enumerate(found, 1))
+    names = [*(f"array {place}" for place, _ in enumerate(arrays, 1)), *named]
+    return tuple(numbers(array, name) for name, array in zip(names, found, strict=True))

@@ -91,7 +91,7 @@ def threshold_table(labels: np.ndarray, probabilities: np.ndarray) -> ThresholdT
     >>> table.best_f1(), table.cheapest(miss=1, false_alarm=10)
     (0.4, 0.8)
     """
-    labels, probabilities = paired_vectors(labels, probabilities)
+    labels, probabilities = paired_vectors(labels=labels, probabilities=probabilities)
     if not set(np.unique(labels)) <= {0, 1} or not (labels == 1).any():
         raise ValueError("labels must be 0 and 1, with at least one 1")
     thresholds = np.append(np.unique(probabilities), np.inf)

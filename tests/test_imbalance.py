@@ -253,8 +253,8 @@ def test_best_and_cheapest_by_hand():
         ([[0, 1]], [[0.5, 0.1]], r"arrays of shape \(N,\), got \[\(1, 2\), \(1, 2\)\]"),
         ([0, 0], [0.5, 0.1], "at least one 1"),
         ([0, 2], [0.5, 0.1], "must be 0 and 1"),
-        ([0, 1], [0.5, np.nan], "array 2 must be complete, but row 1 is missing"),
-        ([0, 1], [0.5, np.inf], "array 2 must be finite numbers, but row 1"),  # flags nothing
+        ([0, 1], [0.5, np.nan], "probabilities must be complete, but row 1 is missing"),
+        ([0, 1], [0.5, np.inf], "probabilities must be finite numbers, but row 1"),  # flags nothing
     ],
 )
 def test_bad_tables_are_refused(labels, scores, message):

@@ -9,6 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from course_utils.inference import choose_exit
 from course_utils.intervals import Interval, bootstrap_interval, mcnemar, seed_interval
 from course_utils.metrics import (
     class_scores,
@@ -256,6 +257,26 @@ def test_rows_of_several_arrays_travel_together():
     logits, labels = np.random.default_rng(1).normal(size=(30, 3)), np.arange(30) % 3
     accuracy = bootstrap_interval(lambda a, b: (a.argmax(1) == b).mean(), logits, labels)
     assert 0 <= accuracy.low < accuracy.value < accuracy.high <= 1
+
+
+GAP, FULL, RIGHT = [0.5, np.nan], [0, 1], [True, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: class_scores(FULL, GAP, 2), "predictions"),
+        (lambda: rating_scores(GAP, FULL), "ratings"),
+        (lambda: reliability_bins(FULL, GAP), "labels"),
+        (lambda: fit_temperature(np.eye(2), GAP), "labels"),
+        (lambda: mcnemar(RIGHT, GAP), "second_right"),
+        (lambda: choose_exit(GAP, RIGHT, 0.1), "confidence"),
+        (lambda: bootstrap_interval(np.mean, GAP), "array 1"),  # it has no name there
+    ],
+)
+def test_an_error_says_the_name_of_the_array_it_is_about(call, name):
+    with pytest.raises(ValueError, match=f"^{name} must be complete, but row 1 is missing"):
+        call()
 
 
 def test_bootstrap_is_decided_by_its_seed_and_leaves_the_global_one():
