@@ -266,7 +266,7 @@ def rate_gaps(
     >>> rate_gaps(np.array([1, 1, 0, 0]), np.array([1, 0, 1, 1]), np.array([1, 0, 1, 0]))
     (1.0, 0.0)
     """
-    labels, predictions, group = paired_vectors(labels, predictions, group)
+    labels, predictions, group = paired_vectors(labels=labels, predictions=predictions, group=group)
     rates = [[predictions[(labels == label) & (group == g)] for g in (0, 1)] for label in (1, 0)]
     true, false = (
         float(b.mean() - a.mean()) if len(a) and len(b) else float("nan") for a, b in rates

@@ -77,7 +77,15 @@ class BM25:
         self.holds = Counter(word for count in self.counts for word in count)
 
     def scores(self, questions: Sequence[str]) -> np.ndarray:
-        """Return a score for each question and passage, shape (Q, N)."""
+        """Return a score for each question and passage, shape (Q, N).
+
+        Raises
+        ------
+        ValueError
+            If one text is given instead of a list of them.
+        """
+        if isinstance(questions, str):
+            raise ValueError("need a list of questions, got one text")
         N = len(self.counts)
         scores = np.zeros((len(questions), N))
         norm = self.k1 * (1 - self.b + self.b * self.relative)  # (N,)
@@ -191,7 +199,7 @@ def coverage_curve(
     >>> threshold.tolist(), coverage.tolist(), wrong.round(2).tolist()
     ([0.9, 0.5, 0.1], [0.25, 0.75, 1.0], [0.0, 0.33, 0.5])
     """
-    confidence, right = paired_vectors(confidence, right)
+    confidence, right = paired_vectors(confidence=confidence, right=right)
     thresholds = np.unique(confidence)[::-1]
     answered = confidence[None] >= thresholds[:, None]  # (thresholds, Q)
     count = answered.sum(axis=1)

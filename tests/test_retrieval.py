@@ -41,6 +41,8 @@ def test_bm25_does_what_each_part_is_for():
     assert repeated[0] < repeated[1] < repeated[2] < 2 * repeated[0]
     assert search.scores(["zebra", ""]).tolist() == [[0] * 4] * 2
     assert (search.scores(["a the mouse printer"]) >= 0).all()  # no word counts against a passage
+    with pytest.raises(ValueError, match="list of questions"):
+        search.scores("mouse")  # would be five questions of a letter each
     alone = BM25(["x", "x y y y y"], b=0).scores(["x"])[0]
     assert alone[0] == pytest.approx(alone[1])  # b = 0: the length does not matter
 
