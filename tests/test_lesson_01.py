@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from nbformat import NotebookNode
 
-from course_utils.claims import ClaimError
-from tools.notebooks import ROOT, code_cells, to_notebook
+from tests.lesson_code import between, code_of, failing_claim, run, with_mistake
 
 GRADIENTS = "01_gradients"
 ENGINE = "01a_a_differentiation_engine"
@@ -181,44 +179,24 @@ MISTAKES = {
 }
 
 
-def run(cells: list[NotebookNode], until: str = "") -> dict[str, Any]:
-    """Execute cells in order, as far as the one that contains `until`; return their names."""
-    names: dict[str, Any] = {"__name__": "lesson"}
-    for number, cell in enumerate(cells, start=1):
-        exec(compile(cell.source, f"In [{number}]", "exec"), names)
-        if until and until in cell.source:
-            break
-    return names
-
-
-def lesson(stem: str, correct: str, broken: str) -> list[NotebookNode]:
-    """A notebook's code cells, with one piece of code replaced."""
-    source = ROOT / "notebooks" / "source" / f"{stem}.md"
-    cells = code_cells(to_notebook(source.read_text(encoding="utf-8")))
-    # Slow, and not needed: the times, and a widget that wants a notebook.
-    cells = [c for c in cells if "perf_counter" not in c.source and "_stepper(" not in c.source]
-    found = sum(cell.source.count(correct) for cell in cells)
-    assert found == 1, f"{stem} has {correct!r} {found} times: bring this test up to date"
-    for cell in cells:
-        cell.source = cell.source.replace(correct, broken)
-    return cells
+def lesson(stem: str) -> list[str]:
+    """A notebook's code, without the times, which are slow, and a widget that wants a notebook."""
+    return [c for c in code_of(stem) if "perf_counter" not in c and "_stepper(" not in c]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_fails_a_claim(mistake: str) -> None:
     stem, correct, broken, statement = MISTAKES[mistake]
-    with pytest.raises(ClaimError, match="not true here") as failure:
-        run(lesson(stem, correct, broken))
-    assert statement in str(failure.value)
+    assert statement in failing_claim(with_mistake(lesson(stem), correct, broken))
 
 
 @pytest.mark.slow
 def test_answer_to_the_question_about_the_engine() -> None:
     """What "Check yourself" says of an engine that overwrites: 4, and P / B."""
-    cells = lesson(ENGINE, "parent.grad += gradient", "parent.grad = gradient")
-    cells = [c for c in cells if not c.source.startswith("claim(")]
-    names = run(cells, until="engine_gap =")
+    cells = with_mistake(lesson(ENGINE), "parent.grad += gradient", "parent.grad = gradient")
+    cells = [c for c in cells if not c.startswith("claim(")]
+    names = run(between(cells, "", "engine_gap ="))
     node, e = names["class_logits"], names["e"]
     probabilities = e / e.sum(axis=1, keepdims=True)
     assert abs(node.grad - probabilities / len(names["labels"])).max() < 1e-12
@@ -229,8 +207,7 @@ def test_answer_to_the_question_about_the_engine() -> None:
 
 @pytest.fixture
 def engine() -> dict[str, Any]:
-    cells = lesson(ENGINE, "parent.grad += gradient", "parent.grad += gradient")
-    return run(cells, until="def backward(result)")
+    return run(between(lesson(ENGINE), "", "def backward(result)"))
 
 
 def test_answer_to_the_trap_of_the_second_backward(engine: dict[str, Any]) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from course_utils.claims import ClaimError
 from course_utils.models import quiet_loading
 from course_utils.vocabulary import train_vocabulary
-from tools.notebooks import ROOT, code_cells, to_notebook
+from tests.lesson_code import code_of, failing_claim, run, with_mistake
 
-SOURCE = ROOT / "notebooks" / "source" / "16c_chinese_and_other_heads.md"
-CELLS = [cell.source for cell in code_cells(to_notebook(SOURCE.read_text(encoding="utf-8")))]
+CELLS = code_of("16c_chinese_and_other_heads")
 SET_UP = CELLS[0]
 VARIABLE = "COURSE_CHINESE_ENCODER"
 MISTAKES = {  # what the cell holds, correct code, broken code, and words of the claim
@@ -53,13 +50,6 @@ def cell_with(words: str) -> int:
     return found[0]
 
 
-def run(cells: list[str], names: dict[str, Any] | None = None) -> dict[str, Any]:
-    names = {"__name__": "lesson"} if names is None else names
-    for source in cells:
-        exec(compile(source, "lesson", "exec"), names)
-    return names
-
-
 def save_tiny_chinese_encoder(folder: Path, texts: list[str]) -> None:
     """A BERT of one narrow layer with random weights, and a vocabulary of these texts."""
     tokenizer = train_vocabulary(texts, 400, max_tokens=64)
@@ -85,13 +75,13 @@ def test_a_public_checkpoint_is_fine_tuned_by_the_same_code(named, tmp_path, mon
         monkeypatch.setenv(VARIABLE, str(tmp_path))
     else:
         monkeypatch.delenv(VARIABLE, raising=False)
-    names = run([SET_UP])
-    names |= {"judge": rows, "own": None, "draw": lambda count, seed: rows}
+    names = run([SET_UP]) | {"judge": rows, "own": None, "draw": lambda count, seed: rows}
     names["truth"] = names["np"].array([label for _, label in rows])
     unknown, own = CELLS[cell_with("def unknown_share")], CELLS[cell_with("own = train_vocab")]
-    run([unknown[unknown.index("def ") : unknown.index("lost =")]], names)
-    run([own[: own.index("own =")]], names)  # its imports
-    run([CELLS[cell_with("def fine_tuned")], CELLS[cell_with("def public_encoder")]], names)
+    definition = unknown[unknown.index("def ") : unknown.index("lost =")]
+    imports = own[: own.index("own =")]
+    tuned, public = (CELLS[cell_with(f"def {name}")] for name in ("fine_tuned", "public_encoder"))
+    names = run([definition, imports, tuned, public], names)
     said = capsys.readouterr().out
     if named:
         assert "0.00% [UNK]" in said
@@ -106,11 +96,8 @@ def test_a_mistake_fails_a_claim(mistake):
     words, correct, broken, statement = MISTAKES[mistake]
     start = cell_with(words)
     cells = [SET_UP, *NEEDS.get(words, []), CELLS[start], *([CELLS[start + 1]] * (words in TWO))]
-    assert sum(source.count(correct) for source in cells) == 1
     run(cells)
-    with pytest.raises(ClaimError, match="not true here") as failure:
-        run([source.replace(correct, broken) for source in cells])
-    assert statement in str(failure.value)
+    assert statement in failing_claim(with_mistake(cells, correct, broken))
 
 
 TWO = ("points.unfold",)  # their claim is in the next cell

@@ -5,15 +5,10 @@ The half before the training, without the cells that start a process or show a p
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from nbformat import NotebookNode
 
-from course_utils.claims import ClaimError
-from tools.notebooks import ROOT, code_cells, tags, to_notebook
+from tests.lesson_code import between, code_of, failing_claim, run, with_mistake
 
-SOURCE = ROOT / "notebooks" / "source" / "17_your_own_data.md"
 LAST = "score(truth, by_words) >"  # the claims about the baselines
 MISTAKES = {  # correct code, broken code, and words of the claim that has to fail
     "read in another encoding": (
@@ -50,32 +45,17 @@ MISTAKES = {  # correct code, broken code, and words of the claim that has to fa
 }
 
 
-def first_half() -> list[NotebookNode]:
-    """The cells up to the baselines that start no process, show no page and raise nothing."""
-    cells = code_cells(to_notebook(SOURCE.read_text(encoding="utf-8")))
-    end = next(n for n, cell in enumerate(cells) if LAST in cell.source)
-    left_out = ("at_the_terminal(", "srcdoc=")
-    return [
-        cell
-        for cell in cells[: end + 1]
-        if "raises-exception" not in tags(cell) and not any(w in cell.source for w in left_out)
-    ]
-
-
-def run(correct: str = "", broken: str = "") -> dict[str, Any]:
-    """Execute the first half, one piece of its code replaced."""
-    cells = first_half()
-    assert not correct or sum(cell.source.count(correct) for cell in cells) == 1, correct
-    names: dict[str, Any] = {"__name__": "lesson"}
-    for number, cell in enumerate(cells, start=1):
-        source = cell.source.replace(correct, broken) if correct else cell.source
-        exec(compile(source, f"In [{number}]", "exec"), names)
-    return names
+LEFT_OUT = ("at_the_terminal(", "srcdoc=")  # they start a process, or show a page
+CELLS = [
+    cell
+    for cell in between(code_of("17_your_own_data"), "", LAST)
+    if not any(words in cell for words in LEFT_OUT)
+]
 
 
 @pytest.mark.slow
 def test_the_first_half_runs_and_its_claims_hold() -> None:
-    names = run()
+    names = run(CELLS)
     assert len(names["claim"].shown) == 11
     names["place"].cleanup()
 
@@ -84,6 +64,4 @@ def test_the_first_half_runs_and_its_claims_hold() -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_fails_a_claim(mistake: str) -> None:
     correct, broken, statement = MISTAKES[mistake]
-    with pytest.raises(ClaimError, match="not true here") as failure:
-        run(correct, broken)
-    assert statement in str(failure.value)
+    assert statement in failing_claim(with_mistake(CELLS, correct, broken))
