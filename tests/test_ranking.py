@@ -26,6 +26,7 @@ def test_by_hand():
     assert recall_at_k(order, wanted, 1) == 0
     gain = (1 / np.log2(3)) / (1 + 1 / np.log2(3))
     assert ndcg_at_k(order, wanted, 3) == pytest.approx(gain)
+    assert (ndcg_at_k(order, wanted, 1), ndcg_at_k(order[1:], wanted, 1)) == (0, 1)
 
 
 def test_the_best_list_has_1_however_many_were_wanted():

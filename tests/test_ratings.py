@@ -109,6 +109,17 @@ def test_a_division_by_time_by_hand():
     assert visitors(small(), 100, known=0, least=1)[1].wanted.tolist() == [2, 3]
 
 
+def test_the_moment_itself_is_after_and_the_end_is_not_there():
+    [returning, new] = visitors(small(), 110, known=1, least=1)
+    assert (returning.earlier, new.earlier) == (2, 0)
+    assert [v.person for v in visitors(small(), 110, until=150, known=1, least=1)] == [0]
+
+
+def test_how_many_have_to_be_liked_if_nothing_else_is_said(ratings):
+    wanted = [len(v.wanted) for v in visitors(ratings, float(np.quantile(ratings.times, 0.75)))]
+    assert min(wanted) == 5
+
+
 def test_what_comes_later_does_not_reach_back():
     ratings = small()
     changed = replace(ratings, stars=np.where(ratings.times >= 155, 0.5, ratings.stars))
