@@ -45,6 +45,10 @@ def test_bm25_does_what_each_part_is_for():
         search.scores("mouse")  # would be five questions of a letter each
     alone = BM25(["x", "x y y y y"], b=0).scores(["x"])[0]
     assert alone[0] == pytest.approx(alone[1])  # b = 0: the length does not matter
+    longer = BM25(["x", "x y y y y"], b=1).scores(["x"])[0]
+    assert longer[0] > 2 * longer[1]  # b = 1: it matters in full
+    seen = BM25(["x", "x x x", "y"], k1=0).scores(["x"])[0]
+    assert seen[0] == seen[1] > 0  # k1 = 0: how often does not matter
 
 
 def test_ranks_agree_with_sorting_and_are_hard_on_ties():
@@ -69,6 +73,7 @@ def test_what_learned_nothing_has_a_mean_reciprocal_rank_near_zero():
     places = ranks(scores, [{i} for i in range(400)])
     assert mean_reciprocal_rank(places) < 0.03
     assert recall_at(places, 5) < 0.04
+    assert recall_at(np.array([1, 1, 2]), 1) == pytest.approx(2 / 3)
 
 
 def test_the_handover_is_the_best_threshold_of_all():
