@@ -34,7 +34,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="continue a run that was interrupted")
     budget = command.add_mutually_exclusive_group()
     budget.add_argument("--quick", action="store_true", help="two minutes, a first impression")
-    budget.add_argument("--minutes", type=float, metavar="N", help="train no longer than this")
+    budget.add_argument(
+        "--minutes", type=float, metavar="N", help="plan the training so that it fits"
+    )
     what = command.add_argument_group("what the labels are, where it is not found out rightly")
     add = what.add_argument
     add("--kind", choices=("classes", "tags", "rating"), help="one, any number, or a number")

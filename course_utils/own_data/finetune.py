@@ -185,6 +185,7 @@ def _planned(
                 len(splits.train),
                 len(splits.validation),
                 speed,
+                test=splits.sizes[2],
                 minutes=QUICK_MINUTES if request.quick else request.minutes,
                 epochs=request.epochs,
                 curve=request.curve and not request.quick,

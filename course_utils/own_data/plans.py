@@ -58,11 +58,23 @@ class Plan:
     cuts: tuple[str, ...] = ()
 
 
+def looks_per_epoch(epochs: int) -> int:
+    """Return how often in an epoch validation is asked: where there are few, twice.
+
+    Examples
+    --------
+    >>> looks_per_epoch(2), looks_per_epoch(10)
+    (2, 1)
+    """
+    return 2 if epochs <= 3 else 1
+
+
 def make_plan(
     rows: int,
     validation: int,
     seconds_per_text: float,
     *,
+    test: int = 0,
     minutes: float | None = None,
     epochs: int | None = None,
     curve: bool = True,
@@ -80,7 +92,7 @@ def make_plan(
     --------
     >>> plan = make_plan(400, 100, 0.02)
     >>> plan.epochs, plan.curve, round(plan.seconds)
-    (10, (100, 200), 160)
+    (10, (100, 200), 162)
     >>> make_plan(400, 100, 0.02, minutes=1).cuts
     ('no learning curve of the model', 'at most 6 epochs')
     """
@@ -89,7 +101,8 @@ def make_plan(
 
     def seconds(some: int, times: int, points: tuple[int, ...] = ()) -> float:
         looks = (1 + len(points)) * validation / 3  # read without gradients: a third
-        return times * seconds_per_text * (some + sum(points) + looks)
+        trained = times * (some + sum(points) + looks_per_epoch(times) * looks)
+        return seconds_per_text * (trained + looks + test / 3)  # at the end, once more
 
     budget = float("inf") if minutes is None else 60 * above_0(minutes, "minutes")
     cuts, points = list[str](), sizes
@@ -98,11 +111,12 @@ def make_plan(
         cuts += ["no learning curve of the model"] * (minutes is not None)  # else by choice
     times = wished
     if seconds(rows, times) > budget:
-        times = max(min(2, wished), int(budget / seconds(rows, 1)))
+        fitting = (n for n in range(wished, 1, -1) if seconds(rows, n) <= budget)
+        times = next(fitting, min(2, wished))
         cuts += [f"at most {times} epochs"] * (times < wished)
     some = rows
     if seconds(rows, times) > budget:
-        some = int(budget / (times * seconds_per_text) - validation / 3)
+        some = int(rows - (seconds(rows, times) - budget) / (times * seconds_per_text))
         cuts.append(f"{some:,} of {rows:,} training rows")
     if some < min(FEWEST_ROWS, rows):
         least = seconds(min(FEWEST_ROWS, rows), times) / 60

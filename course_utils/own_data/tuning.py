@@ -24,7 +24,7 @@ from course_utils.models import SentenceClassifier, encoder_path, load_classifie
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
 from course_utils.own_data.goals import Goal
 from course_utils.own_data.parts import Part
-from course_utils.own_data.plans import Plan, Settings
+from course_utils.own_data.plans import Plan, Settings, looks_per_epoch
 from course_utils.reading import TextWarning
 from course_utils.recipe import Recipe
 from course_utils.regularization import EarlyStopping
@@ -51,26 +51,31 @@ def usual_rate() -> float:
 def seconds_per_text(
     goal: Goal, train: Part, settings: Settings, tokenizer: PreTrainedTokenizerBase
 ) -> float:
-    """Measure a few training steps on a sample, with a model that is thrown away."""
+    """Measure a few training steps on a sample, with a model that is thrown away.
+
+    Some batches are of long texts and some of short ones, so what is measured is a token's time.
+    """
     sample = train.first(min(len(train), 24 * settings.batch_size))
     data, loss_fn = _prepared(goal, sample, sample, settings, tokenizer)[0], _loss(goal, sample)
     model = load_classifier(len(goal.names), seed=0).to(pick_device())
     optimizer = make_optimizer(model, settings.lr, 0.01)
+    batches = list(islice(train_loader(data, settings.batch_size), 9))
     steps = training_steps(
         model,
-        train_loader(data, settings.batch_size),
+        batches,
         loss_fn,
         optimizer,
         make_schedule(optimizer, 100, 0.1),
         MixedPrecision(model, "auto"),
     )
     next(steps)  # the first one allocates
-    started, texts = time.perf_counter(), 0
-    for record in islice(steps, 8):
-        texts += record.examples
+    started, tokens = time.perf_counter(), 0
+    for batch, _ in zip(batches[1:], steps, strict=False):
+        tokens += batch.input_ids.numel()
         if time.perf_counter() - started > 5:
             break
-    return (time.perf_counter() - started) / texts if texts else 0.05
+    taken = time.perf_counter() - started
+    return taken / tokens * float(data.lengths().mean()) if tokens else 0.05
 
 
 # --- training -----------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def fine_tune(
     recipe = Recipe(
         epochs=plan.epochs,
         lr=settings.lr,
-        validate_every=max(1, steps // 2) if plan.epochs <= 3 else None,
+        validate_every=-(-steps // looks_per_epoch(plan.epochs)),
     )
     save_every = int(SAVE_SECONDS / (plan.seconds_per_text * settings.batch_size))
     seed_everything(settings.seed)
