@@ -96,7 +96,9 @@ class BM25:
                     continue
                 times = np.array([count[word] for count in self.counts])  # (N,)
                 rarity = math.log(1 + (N - n + 0.5) / (n + 0.5))
-                scores[row] += rarity * times * (self.k1 + 1) / (times + norm)
+                here = times > 0
+                f = times[here]
+                scores[row, here] += rarity * f * (self.k1 + 1) / (f + norm[here])
         return scores
 
 

@@ -30,6 +30,13 @@ def test_sections_are_where_links_lead():
     assert set(terms(GLOSSARY).values()) <= anchors(GLOSSARY)
 
 
+def test_headings_are_in_lower_case():
+    """GitHub's anchors are, whatever the heading is; JupyterLab's keep its capitals."""
+    headings = re.findall(r"^## (.*)$", GLOSSARY, re.M)
+    assert len(headings) > 10
+    assert headings == [heading.lower() for heading in headings]
+
+
 def test_links_of_lessons_lead_to_sections():
     for path in SOURCES:
         for place in re.findall(r"GLOSSARY\.md#([\w-]+)", path.read_text(encoding="utf-8")):

@@ -48,7 +48,8 @@ def test_bm25_does_what_each_part_is_for():
     longer = BM25(["x", "x y y y y"], b=1).scores(["x"])[0]
     assert longer[0] > 2 * longer[1]  # b = 1: it matters in full
     seen = BM25(["x", "x x x", "y"], k1=0).scores(["x"])[0]
-    assert seen[0] == seen[1] > 0  # k1 = 0: how often does not matter
+    assert seen[0] == seen[1] > seen[2] == 0  # k1 = 0: how often does not matter
+    assert BM25(["x", ""], b=1).scores(["x"])[0, 1] == 0  # an empty passage
 
 
 def test_ranks_agree_with_sorting_and_are_hard_on_ties():
