@@ -150,6 +150,9 @@ def make_exercise(solution: NotebookNode, name: str) -> NotebookNode:
             cell.source = re.sub(r"\n{3,}", "\n\n", MEASURED.sub("", cell.source)).strip()
     for step in (ClearSolutions(), ClearOutputPreprocessor(), LockCells()):
         notebook, _ = step.preprocess(notebook, {})
+    for cell in notebook.cells:  # "Run All" goes on after an item that is not solved yet
+        if cell.cell_type == "code" and CHECK.search(cell.source):
+            cell.metadata["tags"] = ["raises-exception"]
     hint = new_markdown_cell(HANDING_IN.format(name=name), id="handing-in")
     notebook.cells.append(hint)
     notebook.metadata = NotebookNode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from nbclient import NotebookClient
 
 from course_utils.grading.items import lessons, load_items
 from tools.exercises import (
@@ -54,6 +55,15 @@ def test_an_exercise_gives_no_answer_away(pair):
         for answer in (region.split("### END SOLUTION")[0] for region in regions):
             assert "raise NotImplementedError()" in after.source
             assert answer.strip() not in after.source
+
+
+def test_run_all_reaches_the_last_check_though_nothing_is_solved():
+    exercise = read_notebook(exercise_path(PAIRS[1]))
+    NotebookClient(exercise, timeout=120).execute()
+    checks = [cell for cell in code_cells(exercise) if cell.source.startswith("check(")]
+    assert len(checks) == len(load_items("01"))
+    for cell in checks:
+        assert cell.outputs[-1].output_type == "error"
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=by_name)
