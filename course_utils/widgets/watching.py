@@ -96,11 +96,10 @@ def alarm_dashboard(topics: Mapping[str, Any]) -> Explorer:
         mean.set_data(places, fading)
         sums.set_data(places[half:], chart)
         limit_line.set_ydata([limit, limit])
-        for lines, at in ((ends, [half + 0.5]), (falls, [start + 0.5])):
-            for line in lines:
-                line.set_xdata(at * 2)
-        for line in falls:
-            line.set_visible(bool(fall))
+        for end, begin in zip(ends, falls, strict=True):
+            end.set_xdata([half + 0.5] * 2)
+            begin.set_xdata([start + 0.5] * 2)
+            begin.set_visible(bool(fall))
         for lines, at in ((alarms, found), (false, early)):
             for line in lines:
                 line.set_data(np.repeat(at, 3), [0, 1, np.nan] * len(at))
