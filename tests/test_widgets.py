@@ -27,6 +27,7 @@ from course_utils.widgets.descent import descend
 from course_utils.widgets.explorer import Explorer, Stage
 from course_utils.widgets.queueing import answered
 from course_utils.widgets.stopping import stop_early
+from course_utils.widgets.watching import watch
 
 RANDOM = np.random.default_rng(0)
 LABELS = (RANDOM.random(500) < 0.1).astype(int)
@@ -232,6 +233,103 @@ def test_the_chat_hands_over_below_the_threshold_and_shows_text_as_text():
     assert "<script>" not in chat.view.value
 
 
+def test_the_chat_says_which_question_is_answered():
+    chat = widgets.chat_window(found, ["mouse is dead", "no sound", "no light"])
+    assert chat.said.startswith("Question 1 of 3.")
+    chat.controls["own"].value = "my mouse"
+    assert chat.said.startswith("Your own question")
+    chat.controls["question"].value = "no light"  # moving the slider leaves the typed text
+    assert chat.controls["own"].value == ""
+    assert chat.said.startswith("Question 3 of 3.")
+    assert "no light" in chat.view.value
+    chat.controls["own"].value = "   "
+    assert chat.said.startswith("Question 3 of 3.")
+
+
+@pytest.mark.parametrize(
+    ("sure", "verdict"), [(0.5474, "handed over to a person"), (0.5476, "the machine answers")]
+)
+def test_the_chat_decides_by_the_digits_that_it_shows(sure, verdict):
+    chat = widgets.chat_window(lambda _: ("a", sure), ["b"], threshold=0.5479)
+    assert f"Confidence {sure:.3f}, threshold 0.548: {verdict}." in chat.said
+
+
+def test_the_chat_shows_the_beginning_of_a_long_question_and_all_of_an_answer():
+    chat = widgets.chat_window(lambda text: ("y" * 1000, len(text) / 1e4), ["b"], 0.4, 3)
+    assert "are read" not in chat.said
+    chat.controls["own"].value = "x" * 5000
+    assert "Confidence 0.500" in chat.said  # all of it was asked
+    assert "x" * 301 not in chat.view.value
+    assert "(4,700 characters more)" in chat.view.value
+    assert "y" * 1000 in chat.view.value
+    assert chat.view.value.count("overflow-wrap: anywhere") == 2
+    assert "are read" not in chat.said
+    chat.controls["own"].value = "one two three four"
+    assert "Only the first 3 of its 4 words are read." in chat.said
+
+
+def test_an_alarm_before_the_fall_is_told_as_false():
+    tone = TONE[:80].copy()
+    tone[45] -= 5  # harsh by chance: the fall begins at number 61
+    dashboard = widgets.alarm_dashboard({"tone": tone})
+    assert "from number 61 on lower by 1 standard deviation." in dashboard.said
+    early = int(re.search(r"False alarm at (\d+), before the fall", dashboard.said)[1])
+    assert early == 46
+    when, delay = map(int, re.search(r" Alarm at (\d+): a delay of (\d+)", dashboard.said).groups())
+    assert delay == when - 60 > 0
+    dashboard.controls["fall"].value = 0.0
+    assert "before the fall" not in dashboard.said
+    assert f"False alarm at {early}." in dashboard.said
+    assert " Alarm" not in dashboard.said
+
+
+@pytest.mark.parametrize("before", [0, 3, 6])
+def test_the_chart_begins_again_after_a_false_alarm_only(before):
+    z = [-3.0, -3.0, -3.0, -3.0, 0.0, -3.0]
+    chart, alarms = watch(z, 4.0, before)
+    again = {0: (cusum(z), [2]), 3: ([2.5, 5, 2.5, 5, 4.5, 7], [2, 4])}
+    again[6] = ([2.5, 5, 2.5, 5, 0, 2.5], [2, 4])
+    assert chart.tolist() == list(again[before][0])
+    assert alarms == again[before][1]
+
+
+def test_the_dashboard_names_and_draws_the_beginning_of_the_fall(monkeypatch):
+    stages = []
+    real = Stage.__init__
+
+    def noted(self, figure, moving):
+        stages.append(self)
+        real(self, figure, moving)
+
+    monkeypatch.setattr(Stage, "__init__", noted)
+    tone = TONE[:80].copy()
+    tone[45] -= 5
+    dashboard = widgets.alarm_dashboard({"tone": tone})
+    [stage] = stages
+    [legend] = stage.figure.legends
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["history ends", "limit", "fall begins", "alarm", "false alarm"]
+    for axes in stage.figure.axes:
+        lines = {line.get_label(): line for line in axes.lines}
+        assert list(lines["history ends"].get_xdata()) == [40.5] * 2
+        assert list(lines["fall begins"].get_xdata()) == [60.5] * 2
+        for name, told in (
+            ("alarm", r"\bAlarm at (\d+)"),
+            ("false alarm", r"False alarm at (\d+)"),
+        ):
+            number = int(re.search(told, dashboard.said)[1])
+            assert list(lines[name].get_xdata()) == [number] * 3
+    dashboard.controls["fall"].value = 0.0
+    assert not lines["fall begins"].get_visible()
+    assert not len(lines["alarm"].get_xdata())
+
+
+def test_the_saved_dashboard_is_the_live_one():
+    dashboard = MAKERS["alarms"]()
+    assert base64.b64encode(dashboard.picture).decode() in dashboard.view.value
+    assert dashboard.said in dashboard.alt
+
+
 def test_the_dashboard_draws_what_the_charts_say():
     dashboard = widgets.alarm_dashboard({"tone": TONE, "other": TONE})
     dashboard.controls["fall"].value = 2.0
@@ -320,6 +418,7 @@ def test_early_stopping_agrees_with_a_plain_loop():
         lambda: widgets.attention_viewer(WEIGHTS, ["too", "few"]),
         lambda: widgets.chat_window(found, []),
         lambda: widgets.chat_window(found, ["a"], threshold=1.5),
+        lambda: widgets.chat_window(found, ["a"], words_read=0),
         lambda: widgets.alarm_dashboard({}),
         lambda: widgets.alarm_dashboard({"short": TONE[:11]}),
         lambda: widgets.alarm_dashboard({"constant": np.ones(30)}),
