@@ -219,7 +219,8 @@ def _value_difference(
         detail = f"at {list(place)} " if place else ""
         detail += f"got {got[place]:.6g}, expected {expected[place]:.6g}"
         if not np.isfinite(got[np.isfinite(expected)]).all():
-            return Difference("not_finite", "the result holds inf or nan: an overflow?", detail)
+            message = "the result holds inf or nan: an overflow, or a division by zero?"
+            return Difference("not_finite", message, detail)
         if np.allclose(got, -expected, rtol, atol):
             return Difference("wrong_sign", "the sign is the wrong way round", detail)
         if kind == "f" and (ratio := _factor(expected, got, atol)):
