@@ -52,6 +52,12 @@ BEHAVIOUR = Item(
             edit(failures, "np.sign(before) != sign", "sign * before < 0"),
         ),
         Mistake(
+            "minimum_after",
+            "minimum functionality: you look at the score after a change. It is the score before "
+            "that must have the sign",
+            edit(failures, "np.sign(before) != sign", "np.sign(after) != sign"),
+        ),
+        Mistake(
             "any_change",
             "invariance: every change of the number counts. It is the side that must not change",
             edit(failures, "(before > 0) != (after > 0)", "before != after"),
@@ -337,7 +343,7 @@ MEMBER = Item(
 
 
 def deletion_cases(generator: np.random.Generator) -> list[Case]:
-    """Positive and negative texts, tokens that work in pairs, an importance of both signs."""
+    """Both sides, tokens that work in pairs, an importance of both signs, scores that cross 0."""
     cases = []
     for T, count, start in ((6, 2, 3.0), (8, 3, -4.0), (5, 1, 2.0), (7, 3, -3.0)):
         pairs = np.triu(generator.normal(0, 0.2, (T, T)), 1)
@@ -353,7 +359,25 @@ def deletion_cases(generator: np.random.Generator) -> list[Case]:
         }
         side = "positive" if start > 0 else "negative"
         cases.append(Case(f"{T} tokens, {count} of them important, on the {side} side", inputs))
-    return cases
+    return cases + [_crossing(generator, side) for side in (1, -1)]
+
+
+def _crossing(generator: np.random.Generator, side: int) -> Case:
+    """Return a text that loses more than its score, whichever of the two kinds is deleted."""
+    T, important = 5, generator.permutation(5)[:2]
+    importance = generator.uniform(-1, 1, T)
+    importance[important] = generator.uniform(1.5, 2.5, 2)
+    alone = np.full(T, 5 / 3)  # all others together: 5, of a score of 3
+    alone[important] = 2.0  # the important ones together: 4
+    pairs = np.triu(generator.uniform(-0.05, 0.05, (T, T)), 1)
+    inputs = {
+        "alone": side * alone,
+        "pairs": pairs,
+        "start": float(side * (3.0 - alone.sum()) - pairs.sum()),
+        "importance": (side * importance).round(3),
+        "count": 2,
+    }
+    return Case(f"a score of {3 * side} that crosses zero", inputs)
 
 
 def deletion(
@@ -406,6 +430,21 @@ DELETION = Item(
                 deletion,
                 *("float(side * (whole - score(kept)))", "float(whole - score(kept))"),
                 *("float(side * (whole - score(~kept)))", "float(whole - score(~kept))"),
+            ),
+        ),
+        Mistake(
+            "not_across_zero",
+            "a score that crosses zero loses more than it had: from 3 to -1 the loss is 4. Take "
+            "the difference of the two scores, times the side, not of their sizes",
+            edit(
+                deletion,
+                *("side * (whole - score(kept))", "abs(whole) - abs(score(kept))"),
+                *("side * (whole - score(~kept))", "abs(whole) - abs(score(~kept))"),
+            ),
+            edit(
+                deletion,
+                *("side * (whole - score(kept))", "abs(whole) - max(0.0, side * score(kept))"),
+                *("side * (whole - score(~kept))", "abs(whole) - max(0.0, side * score(~kept))"),
             ),
         ),
         Mistake(
@@ -493,7 +532,36 @@ WAY = Item(
     rtol=1e-4,
     atol=1e-5,
     withheld=("course_utils.explain.integrated_gradients",),
-    diagnoses=remaining(integrated_gradients, BUGS),
+    diagnoses=(
+        *remaining(integrated_gradients, BUGS),
+        Mistake(
+            "left_ends",
+            "each step is measured at its beginning: take the middle",
+            edit(integrated_gradients, "+ 0.5)", "+ 0.0)"),
+        ),
+        Mistake(
+            "both_ends",
+            "the points go from one end of the way to the other, so that both ends count as much "
+            "as what lies between them: take the middle of each step",
+            edit(
+                integrated_gradients,
+                *("(torch.arange(steps) + 0.5) / steps", "torch.linspace(0, 1, steps)"),
+            ),
+            edit(
+                integrated_gradients,
+                *("(torch.arange(steps) + 0.5) / steps", "torch.linspace(0, 1, steps + 1)"),
+            ),
+        ),
+        Mistake(
+            "too_far",
+            "the way begins at the baseline and ends beyond the vectors: add shares of the "
+            "difference, vectors - baseline, not of the vectors",
+            edit(
+                integrated_gradients,
+                *("[:, None, None] * (vectors - baseline)\n", "[:, None, None] * vectors\n"),
+            ),
+        ),
+    ),
 )
 
 ITEMS = (BEHAVIOUR, ODDS, ABSTAIN, MEMBER, DELETION, WAY)

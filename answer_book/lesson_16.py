@@ -1,6 +1,8 @@
 """Items of lesson 16: BM25, ranks, CUSUM, a split that copies cross, later hits, tagged words."""
 
 import math
+import re
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ def bm25_cases(generator: np.random.Generator) -> list[Case]:
         for k1, b in ((1.5, 0.75), (0.8, 0.3)):
             inputs = {"question": question, "passages": passages, "k1": k1, "b": b}
             cases.append(Case(f"{name}, k1 = {k1}, b = {b}", inputs))
+    for k1, b in ((0.0, 0.5), (1.2, 1.0)):  # where the fraction is 0 / 0 in the empty passage
+        cases.append(Case(f"{name}, k1 = {k1}, b = {b}", inputs | {"k1": k1, "b": b}))
     return cases
 
 
@@ -43,9 +47,15 @@ def bm25_scores(question: list[str], passages: list[list[str]], k1: float, b: fl
             n = sum(word in other for other in passages)
             f = passage.count(word)
             rarity = math.log(1 + (N - n + 0.5) / (n + 0.5))
-            total += rarity * f * (k1 + 1) / (f + norm)
+            if f:  # or it may be 0 / 0
+                total += rarity * f * (k1 + 1) / (f + norm)
         scores.append(total)
     return scores
+
+
+def bm25_wrong(*texts: str) -> tuple[Any, Any]:
+    """Return a wrong answer that leaves out the words that do not occur, and one that does not."""
+    return edit(bm25_scores, *texts), edit(bm25_scores, *texts, "if f:", "if True:")
 
 
 BM25 = Item(
@@ -59,13 +69,12 @@ BM25 = Item(
         Mistake(
             "all_equal",
             "every word counts alike: one that few passages have must say more",
-            edit(bm25_scores, "rarity * f", "f"),
+            *bm25_wrong("rarity * f", "f"),
         ),
         Mistake(
             "may_be_negative",
             "the 1 in the logarithm is missing: a word that most passages have counts against them",
-            edit(
-                bm25_scores,
+            *bm25_wrong(
                 "math.log(1 + (N - n + 0.5) / (n + 0.5))",
                 "math.log((N - n + 0.5) / (n + 0.5))",
             ),
@@ -73,8 +82,7 @@ BM25 = Item(
         Mistake(
             "occurrences",
             "n counts how often the word stands in all passages: count the passages that have it",
-            edit(
-                bm25_scores,
+            *bm25_wrong(
                 "sum(word in other for other in passages)",
                 "min(sum(other.count(word) for other in passages), N)",
             ),
@@ -83,18 +91,17 @@ BM25 = Item(
             "never_enough",
             "a word counts in proportion to how often it stands there: the tenth time must say "
             "less than the first",
-            edit(bm25_scores, " * (k1 + 1) / (f + norm)", ""),
+            *bm25_wrong(" * (k1 + 1) / (f + norm)", ""),
         ),
         Mistake(
             "any_length",
             "long passages are not marked down: they hold more words by accident",
-            edit(bm25_scores, "k1 * (1 - b + b * len(passage) / mean)", "k1"),
+            *bm25_wrong("k1 * (1 - b + b * len(passage) / mean)", "k1"),
         ),
         Mistake(
             "b_the_other_way",
             "b and 1 - b are exchanged: with b = 0 the length must not matter",
-            edit(
-                bm25_scores,
+            *bm25_wrong(
                 "(1 - b + b * len(passage) / mean)",
                 "(b + (1 - b) * len(passage) / mean)",
             ),
@@ -102,12 +109,18 @@ BM25 = Item(
         Mistake(
             "asked_once",
             "a word that the question has twice counts once: the sum is over the question's words",
-            edit(bm25_scores, "for word in question", "for word in dict.fromkeys(question)"),
+            *bm25_wrong("for word in question", "for word in dict.fromkeys(question)"),
         ),
         Mistake(
             "present_or_not",
             "a word counts once however often the passage has it",
-            edit(bm25_scores, "passage.count(word)", "int(word in passage)"),
+            *bm25_wrong("passage.count(word)", "int(word in passage)"),
+        ),
+        Mistake(
+            "zero_over_zero",
+            "with k1 = 0, or with b = 1 and an empty passage, the fraction is 0 / 0 for a word "
+            "that the passage does not have: such a word adds nothing",
+            edit(bm25_scores, "if f:", "if True:"),
         ),
     ),
 )
@@ -292,6 +305,16 @@ CUSUM = Item(
             edit(cusum_alarm, "total > limit", "total >= limit"),
         ),
         Mistake(
+            "only_the_chart",
+            "a pair is expected, (chart, first alarm): only the chart came",
+            edit(cusum_alarm, "return chart, alarm", "return chart"),
+        ),
+        Mistake(
+            "none_for_never",
+            "the second of the pair is None where there is no alarm: it must be 0 there",
+            edit(cusum_alarm, "return chart, alarm", "return chart, alarm or None"),
+        ),
+        Mistake(
             "the_last_alarm",
             "this is the last time above the limit: return the first",
             edit(cusum_alarm, "total > limit and not alarm", "total > limit"),
@@ -315,6 +338,14 @@ def split_cases(generator: np.random.Generator) -> list[Case]:
         (
             "capitals and blanks",
             [("my mouse", "Try."), ("My  Mouse", "Push."), ("mice", "Look."), ("cats", "No.")],
+        ),
+        (
+            "blanks that part words, and marks",
+            [("note book", "1"), ("notebook", "2"), ("Really?", "3"), ("really", "4")],
+        ),
+        (
+            "many blanks",
+            [("my   mouse", "1"), (" My mouse", "2"), ("my mouse", "3"), ("mice", "4")],
         ),
         ("shared answers", [("why", "So."), ("how", "so. "), ("when", "Now."), ("where", "Here.")]),
         (
@@ -341,6 +372,16 @@ def split_cases(generator: np.random.Generator) -> list[Case]:
 def plain(text: str) -> str:
     """Return a text without capitals and superfluous blanks."""
     return " ".join(text.lower().split())
+
+
+def blanks_at_the_ends(text: str) -> str:
+    """Return a text without capitals, its blanks made single but not taken off the ends."""
+    return re.sub(" +", " ", text.lower())
+
+
+def without_marks(text: str) -> str:
+    """Return the words of a text: the library's rule for questions, not this exercise's."""
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def fair_split(questions: list[str], answers: list[str], order: list[int], size: int) -> list[int]:
@@ -393,6 +434,50 @@ SPLIT = Item(
             "too. Repeat until nothing changes",
             edit(fair_split, "while changed:", "if changed:"),
         ),
+        Mistake(
+            "unsorted",
+            "these are the right rows, but they must be sorted, the smallest number first",
+            edit(fair_split, "return sorted(test)", "return test"),
+        ),
+        Mistake(
+            "blanks_count",
+            "capitals are set aside, but texts that differ in superfluous blanks only still count "
+            "as different: several blanks are as good as one, and those at the ends do not count",
+            *(
+                edit(fair_split, '" ".join(text.lower().split())', plain_text, within=(plain,))
+                for plain_text in (
+                    "text.lower()",
+                    "text.lower().strip()",
+                    "blanks_at_the_ends(text)",
+                    'text.lower().strip().replace("  ", " ")',
+                )
+            ),
+        ),
+        Mistake(
+            "capitals_count",
+            "blanks are set aside, but texts that differ in capitals only still count as different",
+            edit(fair_split, "text.lower().split()", "text.split()", within=(plain,)),
+        ),
+        Mistake(
+            "no_blanks",
+            "all blanks are taken out: one blank between two words still counts, so that "
+            "`mouse pad` and `mousepad` are two texts",
+            edit(fair_split, '" ".join(', '"".join(', within=(plain,)),
+            edit(
+                fair_split,
+                *('" ".join(text.lower().split())', 'text.lower().replace(" ", "")'),
+                within=(plain,),
+            ),
+        ),
+        Mistake(
+            "no_marks",
+            "marks are set aside too: here they count, so that `Why?` and `why` are two texts",
+            edit(
+                fair_split,
+                *('" ".join(text.lower().split())', "without_marks(text)"),
+                within=(plain,),
+            ),
+        ),
     ),
 )
 
@@ -421,6 +506,13 @@ def hit_cases(generator: np.random.Generator) -> list[Case]:
         "times": np.array([1, 2, 3, 5, 6]),
     }
     cases += [Case(f"ties, k={k}", {**tied, "moment": 5, "k": k}) for k in (1, 2)]
+    first, second, unrated = generator.permutation(5)[:3].tolist()
+    short = {  # the list has room for a film that is rated in the future only
+        "people": np.array([0, 1, 0, 1, 2]),
+        "films": np.array([first, second, second, unrated, unrated]),
+        "times": np.array([1, 2, 5, 6, 7]),
+    }
+    cases.append(Case("more places than rated films", {**short, "moment": 4, "k": 6}))
     return cases
 
 
@@ -463,6 +555,12 @@ HIT_RATE = Item(
             edit(
                 hit_rate, "in order if film not in seen][:k]", "in order[:k] if film not in seen]"
             ),
+        ),
+        Mistake(
+            "unrated_shown",
+            "films that nobody had rated before the moment fill up the lists: they are in no list, "
+            "so that a list may have less than k films",
+            edit(hit_rate, " if counts[film] > 0]", "]"),
         ),
         Mistake(
             "over_ratings",

@@ -174,7 +174,7 @@ def verify(key: Key, outcomes: Sequence[Outcome]) -> Verdict:
             return Verdict(item.name, False, mistake.name, mistake.message, detail)
     if not wrong:
         return Verdict(item.name, False, "not_together", "each case is right, all of them are not")
-    name, message, numbers = _general(item, first)
+    name, message, numbers = _general(item, wrong)
     return Verdict(item.name, False, name, message, f"{detail}\n{numbers}".strip())
 
 
@@ -258,8 +258,17 @@ def _equal(
     return True
 
 
-def _general(item: Exercise, trial: Trial) -> tuple[str, str, str]:
-    """Diagnose what can go wrong anywhere; return name, message, and this case's numbers."""
+def _without_factor(item: Exercise, trial: Trial) -> bool:
+    """Return True if a single number is off, but by no factor: then that of others says nothing."""
+    if not compare.is_single(trial.expected.value) or trial.outcome.failure is not None:
+        return False
+    found = compare.difference(trial.expected.value, trial.outcome.value, item.rtol, item.atol)
+    return found is not None and found.name != "constant_factor"
+
+
+def _general(item: Exercise, wrong: Sequence[Trial]) -> tuple[str, str, str]:
+    """Diagnose what can go wrong anywhere; return name, message, and the first case's numbers."""
+    trial = wrong[0]
     outcome, expected = trial.outcome, trial.expected
     got = f"got {compare.show(outcome.value)}"
     if expected.failure is not None:
@@ -271,6 +280,8 @@ def _general(item: Exercise, trial: Trial) -> tuple[str, str, str]:
     if item.agree is None:
         found = compare.difference(expected.value, outcome.value, item.rtol, item.atol)
         if found is not None:
+            if found.name == "constant_factor" and any(_without_factor(item, t) for t in wrong):
+                return "wrong_value", "the numbers differ", found.detail.partition(": factor")[0]
             return found.name, found.message, found.detail
     if changed := _changed_inputs(item, trial):
         return "changed_input", f"an input is changed in place: {', '.join(changed)}", ""

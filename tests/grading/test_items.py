@@ -88,6 +88,18 @@ def test_other_wrong_answer_is_named(name, diagnosis, answer, seed):
     assert (verdict.passed, verdict.diagnosis) == (False, diagnosis)
 
 
+def test_a_factor_that_one_case_has_by_accident_is_not_named():
+    """Twice the number in the first case only: that says nothing; in all cases, it does."""
+    item = find_item("15.membership_auc")
+    key = make_key(item, 0)
+    for others, name in ((2.0, "constant_factor"), (1.7, "wrong_value")):
+        given = [replace(e, value=others * e.value) for e in key.expected]
+        given[0] = replace(given[0], value=2 * key.expected[0].value)
+        verdict = verify(key, given)
+        assert verdict.diagnosis == name
+        assert ("factor" in verdict.message + verdict.detail) == (name == "constant_factor")
+
+
 def without_numbers(value):
     """The same thing with nan for every number: no comparison may take that for right."""
     if isinstance(value, list):

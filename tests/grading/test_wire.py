@@ -158,6 +158,24 @@ def test_a_sent_array_does_not_change_later():
         (np.zeros(2), np.ones(2), "constant_offset"),
         (np.arange(3.0), np.array([0.0, 1, 3]), "wrong_value"),
         (1.0, 2.0, "constant_factor"),
+        (0.3, 30.0, "constant_factor"),  # per cent
+        (0.3, 0.3 / np.log(2), "constant_factor"),  # bits for nats
+        (0.3, 0.4, "wrong_value"),  # any number is some multiple of any other
+        (np.array([0.0, 0.3]), np.array([0.0, 0.4]), "wrong_value"),
+        ([0.3, 0.6, 1.5], [0.1, 0.2, 0.5], "constant_factor"),
+        ([0.3, 0.6, 1.5], [0.1, 0.2, 0.4], "wrong_value"),
+        ([1.0, 2.0], [1.0, 4.0], "wrong_value"),  # one of them twice as large
+        ([0.25, 0.5], [0.5, 0.25], "other_order"),  # a pair exchanged
+        (np.array([0.25, 0.5]), np.array([0.5, 0.25]), "other_order"),
+        ([2, 0, 1], [0, 1, 2], "other_order"),
+        (np.array([2, 0, 1]), np.array([0, 1, 2]), "other_order"),
+        (np.array([0, 1, 1]), np.array([1, 0, 1]), "wrong_value"),  # labels, and no order
+        (1, 2, "wrong_value"),  # whole numbers: no factor says anything
+        ([1, 2], [2, 4], "wrong_value"),
+        (np.array([1, 2]), np.array([2, 4]), "wrong_value"),
+        ([[0.5, 1.0], 4], [[0.5, 1.0], 8], "wrong_value"),
+        ([[0.5, 1.0, 2.0], 4], [[0.5, 1.0, 2.0], None], "returned_none"),
+        ([[0.5, 1.0, 2.0], 4], [0.5, 1.0, 2.0], "wrong_length"),
         ([1, 2], [1], "wrong_length"),
         ([1, 2], {"a": 1}, "wrong_type"),
         ({"a": 1}, {"b": 1}, "wrong_keys"),
@@ -173,6 +191,20 @@ def test_differences_are_named(expected, got, name):
     assert found.name == name
     assert not any(c.isdigit() for c in found.message.replace("0-d", ""))
     assert show(got)
+
+
+@pytest.mark.parametrize(
+    ("got", "message"),
+    [
+        ([[0.5], None], "the second of the pair is None"),
+        ([None, 4], "the first of the pair is None"),
+        ([0.5, 1.0, 2.0], "a pair (list, number) is expected"),
+        (4, "a pair (list, number) is expected"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_pair_is_said(got, message):
+    assert difference([[0.5], 4], got).message == message
 
 
 @pytest.mark.parametrize(
