@@ -29,6 +29,18 @@ def test_cusum_of_many_streams_is_that_of_each():
     assert np.allclose(cusum(NOISE[:3, :50]), plain)
 
 
+def test_standardised_is_in_standard_deviations_of_history():
+    history = [1.0, 3.0, 5.0, 7.0]  # mean 4, standard deviation 5 ** 0.5
+    assert standardised([4.0, 9.0], history) == pytest.approx([0, 5**0.5])
+
+
+def test_leading_axes_are_streams_of_their_own():
+    streams = NOISE[:6, :50].reshape(2, 3, 50)
+    for chart in (cusum, ewma):
+        found = first_alarm(chart(streams), 1.0)
+        assert found.tolist() == [[int(first_alarm(chart(z), 1.0)) for z in row] for row in streams]
+
+
 def test_ewma_is_a_sum_of_fading_weights():
     z = NOISE[0, :40]
     weights = 0.2 * 0.8 ** np.arange(40)[::-1]
@@ -86,6 +98,8 @@ def test_a_stream_without_alarm_ends_after_itself():
     [
         (lambda: standardised([1.0], [2.0, 2.0]), "differ"),
         (lambda: standardised([1.0], [2.0]), "two values"),
+        (lambda: standardised([1.0], [[1.0, 2.0]]), "two values"),
+        (lambda: limit_for(cusum(NOISE[:2, :20]), 0.5), "wanted must be at least 1"),
         (lambda: ewma([1.0], weight=1.5), "at most 1"),
         (lambda: ewma([1.0], weight=0), "above 0"),
         (lambda: cusum([1.0], allowance=-1), "allowance"),
