@@ -14,16 +14,17 @@ It is meant to be read, in this order; a module imports only from those above it
 10. `decisions`   temperature, threshold, scores
 11. `baselines`   always the same; counted words
 12. `plans`       what a budget allows, and how long it takes
-13. `tuning`      the fine-tune, resumed when killed
-14. `outcome`     what the test set says; what more labels would buy
-15. `figures`     figures inside of pages
-16. `reports`     audit, report and model card as pages
-17. `folders`     the folder of a run, never overwritten
-18. `requests`    what a person asks for; a first look at the table
-19. `finetune`    all of it, in one function
-20. `handed_in`   what can be seen of a run that somebody hands in
-21. `strangers`   tables that nobody tuned it for
-22. `command`     the words of a terminal
+13. `probe`       where the head begins
+14. `tuning`      the fine-tune, resumed when killed
+15. `outcome`     what the test set says; what more labels would buy
+16. `figures`     figures inside of pages
+17. `reports`     audit, report and model card as pages
+18. `folders`     the folder of a run, never overwritten
+19. `requests`    what a person asks for; a first look at the table
+20. `finetune`    all of it, in one function
+21. `handed_in`   what can be seen of a run that somebody hands in
+22. `strangers`   tables that nobody tuned it for
+23. `command`     the words of a terminal
 
 The model that comes out is an artefact: `serving.predictor` uses it, and so does ``course serve``.
 """

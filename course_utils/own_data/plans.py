@@ -92,7 +92,7 @@ def make_plan(
     --------
     >>> plan = make_plan(400, 100, 0.02)
     >>> plan.epochs, plan.curve, round(plan.seconds)
-    (10, (100, 200), 162)
+    (10, (100, 200), 167)
     >>> make_plan(400, 100, 0.02, minutes=1).cuts
     ('no learning curve of the model', 'at most 6 epochs')
     """
@@ -102,7 +102,8 @@ def make_plan(
     def seconds(some: int, times: int, points: tuple[int, ...] = ()) -> float:
         looks = (1 + len(points)) * validation / 3  # read without gradients: a third
         trained = times * (some + sum(points) + looks_per_epoch(times) * looks)
-        return seconds_per_text * (trained + looks + test / 3)  # at the end, once more
+        probed = (some + sum(points)) / 3  # read once, for where the head begins
+        return seconds_per_text * (probed + trained + looks + test / 3)  # and judged at the end
 
     budget = float("inf") if minutes is None else 60 * above_0(minutes, "minutes")
     cuts, points = list[str](), sizes

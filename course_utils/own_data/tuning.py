@@ -1,8 +1,9 @@
 """The fine-tune of one's own rows: timed beforehand, resumed when killed.
 
-The loop is `training.fit`: the weights of the lowest validation loss are kept, so validation
-chooses how long to train. Tags and ratings are put into a form that it takes: a set of tags is a
-number, and the loss looks the set up; ratings are scaled for training, and the head scaled back.
+It begins at a linear probe (see `probe`). The loop is `training.fit`: the weights of the lowest
+validation loss are kept, so validation chooses how long to train. Tags and ratings are put into a
+form that it takes: a set of tags is a number, and the loss looks the set up; ratings are scaled for
+training, and the head scaled back.
 """
 
 import time
@@ -25,6 +26,7 @@ from course_utils.optimization import MixedPrecision, make_optimizer, make_sched
 from course_utils.own_data.goals import Goal
 from course_utils.own_data.parts import Part
 from course_utils.own_data.plans import Plan, Settings, looks_per_epoch
+from course_utils.own_data.probe import begin_at_probe
 from course_utils.reading import TextWarning
 from course_utils.recipe import Recipe
 from course_utils.regularization import EarlyStopping
@@ -129,7 +131,10 @@ def fine_tune(
     )
     save_every = int(SAVE_SECONDS / (plan.seconds_per_text * settings.batch_size))
     seed_everything(settings.seed)
-    model = load_classifier(len(goal.names), seed=settings.seed)
+    model = load_classifier(len(goal.names), seed=settings.seed).to(pick_device())
+    mean, spread = scale
+    rated = (train.targets - mean) / spread if goal.kind == "rating" else train.targets
+    begin_at_probe(model, goal, data, rated)
     history = fit(
         model,
         train_loader(data, settings.batch_size, seed=settings.seed),
