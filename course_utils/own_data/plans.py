@@ -117,7 +117,7 @@ def make_plan(
         cuts += [f"at most {times} epochs"] * (times < wished)
     some = rows
     if seconds(rows, times) > budget:
-        some = int(rows - (seconds(rows, times) - budget) / (times * seconds_per_text))
+        some = int(rows - (seconds(rows, times) - budget) / ((times + 1 / 3) * seconds_per_text))
         cuts.append(f"{some:,} of {rows:,} training rows")
     if some < min(FEWEST_ROWS, rows):
         least = seconds(min(FEWEST_ROWS, rows), times) / 60
