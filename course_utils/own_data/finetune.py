@@ -263,6 +263,7 @@ def _recipe(
     return {
         "epochs": f"{len(tuned.history.epochs)} of at most {plan.epochs}{stopped}",
         "weights kept": f"of step {tuned.history.best.step}, the lowest validation loss",
+        "head began": "as a linear probe of the untouched encoder's vectors",
         "learning rate": settings.lr,
         "texts in a batch": settings.batch_size,
         "seed": settings.seed,
