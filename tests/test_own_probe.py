@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from course_utils.batching import TokenizedDataset
 from course_utils.models import load_classifier, load_tokenizer
 from course_utils.own_data.goals import Goal
-from course_utils.own_data.probe import begin_at_probe, linear_probe, vectors_of
+from course_utils.own_data.probe import STRENGTH, begin_at_probe, linear_probe, vectors_of
 
 VECTORS = np.random.default_rng(0).normal(size=(90, 5))
 THREE = Goal("classes", ("a", "b", "c"), "")
@@ -27,7 +27,9 @@ def test_classes_get_the_probabilities_of_logistic_regression(classes):
     goal = Goal("classes", tuple("abc"[:classes]), "")
     targets = VECTORS[:, :classes].argmax(axis=1)
     found = linear_probe(goal, VECTORS, targets)
-    expected = LogisticRegression(max_iter=300).fit(VECTORS, targets).predict_proba(VECTORS)
+    expected = (
+        LogisticRegression(C=STRENGTH, max_iter=300).fit(VECTORS, targets).predict_proba(VECTORS)
+    )
     assert np.allclose(shares(*found), expected, atol=1e-6)
 
 
