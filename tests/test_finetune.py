@@ -17,6 +17,7 @@ from course_utils.__main__ import main
 from course_utils.artefacts import damage, load_artefact
 from course_utils.own_data import finetune as finetuning
 from course_utils.own_data import tuning
+from course_utils.own_data.baselines import fit_baseline
 from course_utils.own_data.cleaning import Row
 from course_utils.own_data.folders import RunOfOwnData
 from course_utils.own_data.goals import Goal
@@ -304,6 +305,23 @@ def test_a_time_in_which_one_class_is_not_met_is_refused():
             with pytest.raises(ValueError, match=r"30 of 3.. training rows, and all .* 'usual'"):
                 finetuning.affordable_rows(goal, train, plan)
     assert met == {True, False}
+
+
+def test_counted_words_get_all_rows_though_the_model_has_time_for_some(tmp_path, monkeypatch):
+    plan = Plan(rows=40, epochs=2, curve=(), seconds_per_text=1.0, seconds=60.0, cuts=("cut",))
+    trained = []
+
+    def fit_and_count(goal, train, *rest):
+        trained.append(len(train))
+        return fit_baseline(goal, train, *rest)
+
+    monkeypatch.setattr(finetuning, "make_plan", lambda *_, **__: plan)
+    monkeypatch.setattr(finetuning, "fit_baseline", fit_and_count)
+    found = run(write_csv(tmp_path / "table.csv", reviews(80)), tmp_path / "out", minutes=1)
+    everyone = found["results"]["sizes"][0]
+    assert trained[0] == everyone > 40  # what the model has to beat
+    assert trained[1] == 40  # at equal rows, for the learning curve
+    assert found["results"]["points"][-1]["rows"] == 40
 
 
 # --- folders ------------------------------------------------------------------------------
