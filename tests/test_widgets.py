@@ -133,6 +133,20 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
     assert np.median(times) < 0.1
 
 
+@pytest.fixture
+def stages(monkeypatch) -> list[Stage]:
+    """The stages that widgets make during the test."""
+    made = list[Stage]()
+    real = Stage.__init__
+
+    def noted(self, figure, moving):
+        made.append(self)
+        real(self, figure, moving)
+
+    monkeypatch.setattr(Stage, "__init__", noted)
+    return made
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -140,16 +154,8 @@ def test_a_step_changes_view_and_words_in_under_a_tenth_of_a_second(name):
         *("scaling", "alarms"),
     ],
 )
-def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, monkeypatch):
+def test_what_moves_is_drawn_as_in_a_figure_drawn_whole(name, stages):
     """A moving artist that is not on the list would be missing, or stand still."""
-    stages = []
-    real = Stage.__init__
-
-    def noted(self, figure, moving):
-        stages.append(self)
-        real(self, figure, moving)
-
-    monkeypatch.setattr(Stage, "__init__", noted)
     explorer, (control, values) = MAKERS[name](), MOVES[name]
     explorer.controls[control].value = values[0]
     [stage] = stages
@@ -293,15 +299,7 @@ def test_the_chart_begins_again_after_a_false_alarm_only(before):
     assert alarms == again[before][1]
 
 
-def test_the_dashboard_names_and_draws_the_beginning_of_the_fall(monkeypatch):
-    stages = []
-    real = Stage.__init__
-
-    def noted(self, figure, moving):
-        stages.append(self)
-        real(self, figure, moving)
-
-    monkeypatch.setattr(Stage, "__init__", noted)
+def test_the_dashboard_names_and_draws_the_beginning_of_the_fall(stages):
     tone = TONE[:80].copy()
     tone[45] -= 5
     dashboard = widgets.alarm_dashboard({"tone": tone})
