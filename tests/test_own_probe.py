@@ -10,7 +10,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from course_utils.batching import TokenizedDataset
 from course_utils.models import load_classifier, load_tokenizer
 from course_utils.own_data.goals import Goal
+from course_utils.own_data.parts import Part
+from course_utils.own_data.plans import Plan, Settings
 from course_utils.own_data.probe import STRENGTH, begin_at_probe, linear_probe, vectors_of
+from course_utils.own_data.tuning import fine_tune
 
 VECTORS = np.random.default_rng(0).normal(size=(90, 5))
 THREE = Goal("classes", ("a", "b", "c"), "")
@@ -73,3 +76,19 @@ def test_the_model_says_what_the_probe_says_and_its_encoder_is_untouched():
     assert np.allclose(said, vectors @ weights.T + biases, atol=0.05)  # bfloat16 where there is
     assert said.argmax(dim=1).tolist() == [1, 1, 0, 0, 0]
     assert isinstance(model.classifier, torch.nn.Linear)  # it was given back
+
+
+@pytest.mark.parametrize("kind", ["classes", "rating"])
+def test_a_fine_tune_that_hardly_learns_says_what_the_probe_says(kind):
+    texts = ("a fine film", "fine and warm", "two hours of my life", "a dull film", "so dull") * 4
+    classes, ratings = np.array([1, 1, 0, 0, 0] * 4), np.array([9.0, 8.0, 3.0, 2.0, 1.0] * 4)
+    rating = kind == "rating"
+    goal = Goal(kind, ("rating",) if rating else ("bad", "good"), "")
+    part = Part(tuple(range(20)), texts, ratings if rating else classes)
+    plan = Plan(rows=20, epochs=1, curve=(), seconds_per_text=0.1, seconds=1.0)
+    settings = Settings(max_tokens=16, lr=1e-8)
+    tuned = fine_tune(goal, part, part, settings, load_tokenizer(), plan, progress=False)
+    if rating:
+        assert np.allclose(tuned.logits[:, 0], ratings, atol=0.5)
+    else:
+        assert tuned.logits.argmax(axis=1).tolist() == classes.tolist()
