@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Run = Callable[[Batch], np.ndarray]
 INPUTS = ("input_ids", "attention_mask")
+# A sum and its LayerNorm in one operation: several times the time of the two on a CPU (lesson 13).
+SLOW_FUSIONS = ("SkipLayerNormFusion",)
 SIZES = ((1, 4), (2, 7), (5, 3), (8, 24))  # texts in a batch, and the longest one's tokens
 
 
@@ -167,8 +169,26 @@ def from_file(path: Path | str, *, threads: int | None = None) -> Run:
     return run
 
 
-def open_session(path: Path | str, *, threads: int | None = None) -> "onnxruntime.InferenceSession":
-    """Return ONNX Runtime's session of a file, on the CPU."""
+def open_session(
+    path: Path | str,
+    *,
+    threads: int | None = None,
+    disabled_optimizers: Sequence[str] = SLOW_FUSIONS,
+    profile: Path | str | None = None,
+) -> "onnxruntime.InferenceSession":
+    """Return ONNX Runtime's session of a file, on the CPU.
+
+    Parameters
+    ----------
+    path : Path or str
+    threads : int, optional
+        As many as PyTorch uses if not given.
+    disabled_optimizers : sequence of str
+        Changes of the graph that ONNX Runtime would make when it loads the file, and shall not.
+    profile : Path or str, optional
+        Where the path of a file begins that `InferenceSession.end_profiling` writes and names:
+        one event for each operation.
+    """
     import onnxruntime
 
     options: Any = onnxruntime.SessionOptions()
@@ -178,19 +198,34 @@ def open_session(path: Path | str, *, threads: int | None = None) -> "onnxruntim
     options.log_severity_level = 3  # errors only
     # Threads that wait in a loop would take the cores from PyTorch, or from a second session.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    return onnxruntime.InferenceSession(
+        str(path),
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=list(disabled_optimizers),
+    )
 
 
-def to_int8(path: Path | str, quantized: Path | str, *, reduce_range: bool | None = None) -> None:
+def to_int8(
+    path: Path | str,
+    quantized: Path | str,
+    *,
+    per_channel: bool = True,
+    reduce_range: bool | None = None,
+) -> None:
     """Write an ONNX file's weights as int8; activations are rounded while it runs.
 
-    Each matrix has one scale, and each product's input one that is taken from its own range:
-    "dynamic" quantisation. Word vectors are stored in int8, too.
+    Each product's input has one scale, taken from its own range: "dynamic" quantisation. Word
+    vectors are stored in int8, too.
 
     Parameters
     ----------
     path, quantized : Path or str
         The file to read and the file to write.
+    per_channel : bool
+        Each of a layer's outputs has a scale for its weights. Otherwise the matrix has one.
     reduce_range : bool, optional
         Weights of seven bits. x86 processors without VNNI add two products of a byte by a byte in
         sixteen bits, where full ranges overflow without an error. If not given, so for those.
@@ -203,6 +238,7 @@ def to_int8(path: Path | str, quantized: Path | str, *, reduce_range: bool | Non
         quantize_dynamic(
             Path(path),
             Path(quantized),
+            per_channel=per_channel,
             weight_type=QuantType.QInt8,
             reduce_range=_overflows() if reduce_range is None else reduce_range,
         )

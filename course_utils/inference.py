@@ -9,9 +9,11 @@ small one answers where it is sure, a large one where it is not.
 Left out on purpose: threads and queues. How requests of many clients become a batch is `serving`.
 """
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -26,7 +28,27 @@ Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
-def answer(run: Run, data: TokenizedDataset, batch_size: int = 32) -> np.ndarray:
+def in_streams(run: Run, batches: Sequence[Batch], streams: int = 1) -> list[np.ndarray]:
+    """Return a model's outputs for each batch, several batches answered at the same time.
+
+    Parameters
+    ----------
+    run : callable
+        From a batch to outputs of shape (B, C). With several streams it is called by several
+        threads of Python at once. ONNX Runtime allows that, best with as many streams as cores
+        and one thread for each; so does a PyTorch model in evaluation mode.
+    batches : sequence of Batch
+    streams : int
+    """
+    if whole_number(streams, "streams", least=1) == 1:
+        return [run(batch) for batch in batches]
+    with ThreadPoolExecutor(streams) as pool:
+        return list(pool.map(run, batches))
+
+
+def answer(
+    run: Run, data: TokenizedDataset, batch_size: int = 32, *, streams: int = 1
+) -> np.ndarray:
     """Return a model's outputs for all texts, shape (N, C), in the order of `data`.
 
     Batches are made of texts sorted by length, so that hardly anything is padding.
@@ -37,11 +59,14 @@ def answer(run: Run, data: TokenizedDataset, batch_size: int = 32) -> np.ndarray
         From a batch to outputs of shape (B, C).
     data : TokenizedDataset
     batch_size : int
+    streams : int
+        How many batches are answered at the same time, see `in_streams`.
     """
-    parts = [(batch.index.numpy(), run(batch)) for batch in eval_loader(data, batch_size)]
-    answers = np.empty((len(data), parts[0][1].shape[1]), dtype=np.float32)
-    for rows, part in parts:
-        answers[rows] = part
+    batches = list(eval_loader(data, batch_size))
+    parts = in_streams(run, batches, streams)
+    answers = np.empty((len(data), parts[0].shape[1]), dtype=np.float32)
+    for batch, part in zip(batches, parts, strict=True):
+        answers[batch.index.numpy()] = part
     return answers
 
 
@@ -173,6 +198,8 @@ def answer_in_two(
     confidence: Callable[[np.ndarray], np.ndarray],
     threshold: float,
     batch_size: int = 32,
+    *,
+    streams: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Let a small model answer where it is sure, and a large one the rest, in sorted batches.
 
@@ -186,6 +213,8 @@ def answer_in_two(
     threshold : float
         From here on the small model is believed.
     batch_size : int
+    streams : int
+        How many batches are answered at the same time, see `in_streams`.
 
     Returns
     -------
@@ -193,12 +222,14 @@ def answer_in_two(
     asked : bool ndarray of shape (N,)
         Which texts the large model has read.
     """
-    answers = answer(small, data, batch_size)
+    answers = answer(small, data, batch_size, streams=streams)
     asked = ~(numbers(confidence(answers), "confidence") >= threshold)
     rows = np.flatnonzero(asked)
     rows = rows[np.argsort(data.lengths()[rows], kind="stable")]
-    for part in cut(rows, batch_size):
-        answers[part] = large(collate([data[row] for row in part.tolist()]))
+    size = min(batch_size, max(1, math.ceil(len(rows) / streams)))  # few rows: a share for each
+    left = [collate([data[row] for row in part.tolist()]) for part in cut(rows, size)]
+    for batch, part in zip(left, in_streams(large, left, streams), strict=True):
+        answers[batch.index.numpy()] = part
     return answers, asked
 
 

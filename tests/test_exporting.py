@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from course_utils.exporting import (
     from_file,
     from_model,
     largest_gap,
+    open_session,
     to_int8,
     trial_batches,
 )
@@ -63,6 +66,38 @@ def test_int8_is_smaller_and_near(exported, tmp_path):
     gap = largest_gap(from_model(source), from_file(small), trial_batches(VOCABULARY))
     assert 0 < gap < 0.1
     assert b"MatMulInteger" in small.read_bytes()
+
+
+def test_a_scale_for_each_row_loses_less(tmp_path):
+    source = model()
+    with torch.no_grad():
+        source.encoder.encoder.layer[0].output.dense.weight[3] *= 30  # one row spoils one scale
+    whole, batches, gaps = tmp_path / "model.onnx", trial_batches(VOCABULARY), []
+    export(source, whole)
+    for per_channel in (True, False):
+        to_int8(whole, tmp_path / "int8.onnx", per_channel=per_channel)
+        gaps.append(largest_gap(from_model(source), from_file(tmp_path / "int8.onnx"), batches))
+    assert gaps[0] < 0.7 * gaps[1]
+
+
+@pytest.mark.parametrize("disabled", [[], exporting.SLOW_FUSIONS])
+def test_a_fusion_is_there_unless_it_is_switched_off(exported, tmp_path, disabled):
+    _, path, _ = exported
+    session = open_session(path, disabled_optimizers=disabled, profile=tmp_path / "profile")
+    ids = np.ones((2, 5), dtype=np.int64)
+    session.run(None, {"input_ids": ids, "attention_mask": ids})
+    written = Path(session.end_profiling())
+    assert written.parent == tmp_path
+    assert ("SkipLayerNormalization" in written.read_text()) is (disabled == [])
+
+
+def test_the_library_switches_slow_fusions_off(exported, monkeypatch):
+    import onnxruntime
+
+    asked = {}
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, **named: asked.update(named))
+    open_session(exported[1])
+    assert asked["disabled_optimizers"] == list(exporting.SLOW_FUSIONS)
 
 
 class Deaf(nn.Module):

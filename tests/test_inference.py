@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -52,6 +53,32 @@ def test_batches_are_sorted_by_length():
 
     answer(run, tiny.dataset(0, 40), 8)
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("streams", [1, 2, 5])
+def test_streams_give_the_same_answers_and_are_as_many(streams):
+    data, together = tiny.dataset(0, 40), threading.Barrier(streams, timeout=20)
+
+    def run(batch):
+        together.wait()  # breaks unless so many batches are answered at the same time
+        return sums(batch)
+
+    assert (answer(run, data, 4, streams=streams) == known(data)).all()
+
+
+def test_what_fails_in_a_stream_is_an_error():
+    def run(batch):
+        if len(batch) == 4:
+            raise RuntimeError("the engine failed")
+        return sums(batch)
+
+    with pytest.raises(RuntimeError, match="the engine failed"):
+        answer(run, tiny.dataset(0, 40), 4, streams=2)
+
+
+def test_no_stream_is_refused():
+    with pytest.raises(ValueError, match="streams"):
+        answer(sums, tiny.dataset(0, 40), streams=0)
 
 
 def test_multiplications_are_those_of_the_shapes():
@@ -130,6 +157,9 @@ def test_the_large_model_reads_what_the_small_one_was_not_sure_of():
 
     limit = float(np.sort(data.lengths())[20])  # of a text that is just sure enough
     answers, asked = answer_in_two(sums, large, data, surest, limit, batch_size=6)
+    in_three, _ = answer_in_two(sums, large, data, surest, limit, batch_size=6, streams=3)
+    assert (in_three == answers).all()
+    del read[len(read) // 2 :]
     assert (asked == (data.lengths() < limit)).all()
     assert asked.any()
     assert not asked.all()

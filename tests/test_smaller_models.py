@@ -245,8 +245,8 @@ def test_a_smoothed_model_computes_the_same(batch):
     smoother = smooth(whole, [batch])
     torch.testing.assert_close(forward(smoother, batch), forward(whole, batch))
     kinds = [type(m) for m in smoother.encoder.encoder.modules()]
-    assert kinds.count(SmoothLinear) == 3 * 6
-    assert torch.nn.Linear not in kinds
+    assert kinds.count(SmoothLinear) == 3 * 5
+    assert kinds.count(torch.nn.Linear) == 3  # what reads attention's sums
     assert SmoothLinear not in [type(m) for m in whole.modules()]
 
 
@@ -280,10 +280,32 @@ def test_a_layer_with_a_few_large_inputs_loses_less_in_eight_bits():
     assert errors[1] < 0.5 * errors[0]
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.5])
-def test_an_alpha_out_of_range_is_refused(batch, alpha):
-    with pytest.raises(ValueError, match="alpha"):
-        smooth(model(), [batch], alpha)
+def test_query_key_and_value_share_what_they_read(batch):
+    attention = smooth(model(), [batch]).encoder.encoder.layer[1].attention.self
+    assert torch.equal(attention.query.inverse, attention.key.inverse)
+    assert torch.equal(attention.query.inverse, attention.value.inverse)
+
+
+def test_each_alpha_is_for_its_own_layers(batch):
+    block = smooth(model(), [batch], alpha=0.5, alpha_after_gelu=0.999).encoder.encoder.layer[0]
+    largest = []
+    for layer in (block.intermediate.dense, block.output.dense):
+        seen = []
+        layer.register_forward_pre_hook(lambda module, got, seen=seen: seen.append(got[0]))
+        whole = model()
+        whole.encoder.encoder.layer[0] = block
+        forward(whole, batch)
+        largest.append((seen[0] * layer.inverse).abs().flatten(0, 1).amax(0))
+    ones = [torch.ones_like(found) for found in largest]
+    torch.testing.assert_close(largest[1], ones[1], rtol=0.02, atol=0)  # the weights take all
+    assert not torch.allclose(largest[0], ones[0], rtol=0.1)
+
+
+@pytest.mark.parametrize("name", ["alpha", "alpha_after_gelu"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_an_alpha_out_of_range_is_refused(batch, name, value):
+    with pytest.raises(ValueError, match=name):
+        smooth(model(), [batch], **{name: value})
 
 
 def test_nothing_to_look_at_is_refused():
