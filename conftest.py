@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nbval.kernel
 import psutil
 import pytest
 
@@ -13,6 +17,7 @@ from course_utils.system import usable_cores
 
 MOST_WORKERS = 4
 GB_PER_WORKER = 4  # a lesson may take 3
+STARTS = 3  # of a kernel, until it is given up
 MINUTES = re.compile(r"\*\*Measured:\*\* ([\d.]+) min")
 
 
@@ -42,6 +47,27 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     # What a notebook's kernel uses by itself; it needs no screen, so it serves unit tests too.
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+
+
+def start_again(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what starts a kernel, so that one that dies before its first word is started again.
+
+    A kernel's ports are chosen free and opened seconds later; meanwhile another program may have
+    taken one. A notebook would then fail in all of its cells, for no fault of its own.
+    """
+
+    def starting(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(STARTS - 1):
+            try:
+                return start(*args, **kwargs)
+            except RuntimeError as error:
+                warnings.warn(f"a kernel is started again: {error}", stacklevel=2)
+        return start(*args, **kwargs)
+
+    return starting
+
+
+nbval.kernel.start_new_kernel = start_again(nbval.kernel.start_new_kernel)
 
 
 def measured_minutes(path: Path) -> float:
