@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[Batch], np.ndarray]
 INPUTS = ("input_ids", "attention_mask")
-# A sum and its LayerNorm in one operation: several times the time of the two on a CPU (lesson 13).
+# A sum and its LayerNorm in one: several times the time of the two where lesson 13 measured it.
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 SIZES = ((1, 4), (2, 7), (5, 3), (8, 24))  # texts in a batch, and the longest one's tokens
 
@@ -228,7 +228,7 @@ def to_int8(
         Each of a layer's outputs has a scale for its weights. Otherwise the matrix has one.
     reduce_range : bool, optional
         Weights of seven bits. x86 processors without VNNI add two products of a byte by a byte in
-        sixteen bits, where full ranges overflow without an error. If not given, so for those.
+        sixteen bits, where full ranges are cut off without an error. If not given, so for those.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

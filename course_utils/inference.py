@@ -1,4 +1,4 @@
-"""Answers sooner: sorted batches, an early exit, a memory of texts, and how to measure them.
+"""Answers sooner: sorted batches, one a core, an early exit, a memory, and how to measure them.
 
 What a text costs is counted (`multiplications`) before it is timed, and times are compared in
 turn, round by round, as ratios (`rates`): a machine is never as fast as it was a minute ago.
@@ -6,7 +6,7 @@ turn, round by round, as ratios (`rates`): a machine is never as fast as it was 
 The exit is BranchyNet's (S. Teerapittayanon, B. McDanel and H. Kung, 2016) with whole models: a
 small one answers where it is sure, a large one where it is not.
 
-Left out on purpose: threads and queues. How requests of many clients become a batch is `serving`.
+Left out on purpose: queues. How requests of many clients become a batch is `serving`.
 """
 
 import math
@@ -203,6 +203,8 @@ def answer_in_two(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Let a small model answer where it is sure, and a large one the rest, in sorted batches.
 
+    They may be one model in two forms, such as int8 and float32.
+
     Parameters
     ----------
     small, large : callable
@@ -237,7 +239,7 @@ def answer_in_two(
 
 
 class Remembered(Generic[Key, Answer]):
-    """A function's latest answers, kept: the oldest is forgotten when there are too many.
+    """A function's answers, kept: the one not asked for longest is forgotten when they are many.
 
     Parameters
     ----------

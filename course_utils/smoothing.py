@@ -7,9 +7,9 @@ computes the same and loses less (G. Xiao et al., "SmoothQuant", 2023):
 .. math:: \sum_i x_i W_{ji} = \sum_i \frac{x_i}{f_i} (f_i W_{ji}), \quad
           f_i = \frac{\max |x_i|^\alpha}{\max_j |W_{ji}|^{1 - \alpha}}
 
-Alpha says how much of the unevenness the weights take. Half is right for layers that read a
-LayerNorm; what GELU gives is more uneven than that, and its reader's weights take more of it
-(both were chosen on lesson 13's model and validation reviews).
+Alpha says how much of the unevenness the weights take: half for layers that read a LayerNorm. What
+GELU gives is more uneven, and its reader's weights take more of it. (Chosen with lesson 13's
+model, on validation reviews and product sentences; another model may want other values.)
 
 Left out on purpose: the layer that reads attention's sums, which gained nothing; and putting the
 division into the LayerNorm before, since in BERT its output also goes round the layer, undivided.
