@@ -162,6 +162,11 @@ def ways_of(folder: Path, reviews: Sequence[str]) -> tuple[dict[str, Way], Exit]
     return ways, found
 
 
+def evenly(texts: list[str], most: int | None) -> list[str]:
+    """Return some of the texts from all over: their lengths have an order of their own."""
+    return texts[:: max(1, -(-len(texts) // most))] if most else texts
+
+
 def sureness(outputs: np.ndarray) -> np.ndarray:
     return np.abs(outputs[:, 0])
 
@@ -181,9 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         unseen = [*(review.text for review in parts.validation), *products]
         ways, found = ways_of(Path(folder), unseen)
         print(f"{len(texts)} reviews, {options.threads} threads, {options.rounds} rounds; {found}")
-        count = {name: len(texts[: way.most]) for name, way in ways.items()}
+        parts_of = {name: evenly(texts, way.most) for name, way in ways.items()}
+        count = {name: len(part) for name, part in parts_of.items()}
         timed = {
-            name: lambda way=way: way.read(texts[: way.most])  # type: ignore[misc]
+            name: lambda way=way, part=parts_of[name]: way.read(part)  # type: ignore[misc]
             for name, way in ways.items()
         }
         speed = rates(timed, count, options.rounds)

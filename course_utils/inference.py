@@ -38,12 +38,14 @@ def in_streams(run: Run, batches: Sequence[Batch], streams: int = 1) -> list[np.
         threads of Python at once. ONNX Runtime allows that, best with as many streams as cores
         and one thread for each; so does a PyTorch model in evaluation mode.
     batches : sequence of Batch
+        Sorted by length; the longest are answered first.
     streams : int
     """
     if whole_number(streams, "streams", least=1) == 1:
         return [run(batch) for batch in batches]
     with ThreadPoolExecutor(streams) as pool:
-        return list(pool.map(run, batches))
+        backwards = list(pool.map(run, reversed(batches)))  # short ones last: all end together
+    return backwards[::-1]
 
 
 def answer(
@@ -228,7 +230,8 @@ def answer_in_two(
     asked = ~(numbers(confidence(answers), "confidence") >= threshold)
     rows = np.flatnonzero(asked)
     rows = rows[np.argsort(data.lengths()[rows], kind="stable")]
-    size = min(batch_size, max(1, math.ceil(len(rows) / streams)))  # few rows: a share for each
+    shares = 1 if streams == 1 else 4 * streams  # few rows: something for each, and often
+    size = min(batch_size, max(1, math.ceil(len(rows) / shares)))
     left = [collate([data[row] for row in part.tolist()]) for part in cut(rows, size)]
     for batch, part in zip(left, in_streams(large, left, streams), strict=True):
         answers[batch.index.numpy()] = part
