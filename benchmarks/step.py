@@ -2,9 +2,12 @@
 
     python -m benchmarks.step                           # in the precision that `fit` chooses here
     python -m benchmarks.step --precision float32 --reviews 160
+    python -m benchmarks.step --wall                    # on a quiet machine
 
 The first table divides the profiled time of `training_steps` among kinds of work. The second
-compares whole epochs with a lever and without, in turn in one process, by processor time:
+compares whole epochs with a lever and without, in turn in one process, by processor time, which
+other work disturbs little, or by the wall's clock, by which work that one thread does alone while
+the other waits counts twice:
 dropout masks drawn from 16 random bits each, and an embedding whose gradient is kept and cleaned
 row by row. Neither is in the library; benchmarks/README.md says why.
 """
@@ -13,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,9 +28,10 @@ from benchmarks.training import BATCH_SIZE, LR, flops_per_example, load_data, ma
 from course_utils.batching import TokenizedDataset, train_loader
 from course_utils.models import load_classifier
 from course_utils.optimization import MixedPrecision, make_optimizer, make_schedule
-from course_utils.runtime import pick_device, seed_everything
+from course_utils.runtime import memory_kept, pick_device, seed_everything
 from course_utils.training import training_steps
 
+Clock = Callable[[], float]
 KINDS = {  # of work, by the operators that do it
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "drawing dropout masks": ("aten::bernoulli_", "aten::native_dropout"),
@@ -113,8 +118,8 @@ def use_bit_dropout(module: nn.Module) -> None:
 class Arm:
     """A model with some levers, and all that an epoch of training needs."""
 
-    def __init__(self, data: TokenizedDataset, precision: Any, *levers: str) -> None:
-        self.levers, self.examples = levers, len(data)
+    def __init__(self, data: TokenizedDataset, precision: Any, clock: Clock, *levers: str) -> None:
+        self.levers, self.clock, self.examples = levers, clock, len(data)
         self.model = load_classifier(2, seed=0)
         if "dropout" in levers:
             use_bit_dropout(self.model)
@@ -128,19 +133,20 @@ class Arm:
         self.precision = MixedPrecision(self.model, precision)
 
     def epoch(self) -> float:
-        """Train one epoch; return the examples per second of processor time."""
-        plain, start = functional.dropout, time.process_time()
+        """Train one epoch; return the examples per second of its clock."""
+        plain, start = functional.dropout, self.clock()
         if "dropout" in self.levers:  # attention drops its weights with the function
             functional.dropout = bit_dropout
         try:
             loss_fn = nn.functional.cross_entropy
-            for _ in training_steps(
-                self.model, self.loader, loss_fn, self.optimizer, self.schedule, self.precision
-            ):
-                pass
+            with memory_kept():
+                for _ in training_steps(
+                    self.model, self.loader, loss_fn, self.optimizer, self.schedule, self.precision
+                ):
+                    pass
         finally:
             functional.dropout = plain
-        return self.examples / (time.process_time() - start)
+        return self.examples / (self.clock() - start)
 
 
 def shares(arm: Arm) -> dict[str, float]:
@@ -163,11 +169,13 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--reviews", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--wall", action="store_true", help="the wall's clock")
     arguments = parser.parse_args()
+    clock = time.perf_counter if arguments.wall else time.process_time
 
     seed_everything(0)
     data, _ = load_data(arguments.reviews)
-    plain = Arm(data, arguments.precision)
+    plain = Arm(data, arguments.precision, clock)
     dtype, threads = getattr(torch, plain.precision.name), torch.get_num_threads()
     plain.epoch()  # warms up
     print(f"{pick_device()}, {threads} threads, {plain.precision.name}, {len(data)} reviews\n")
@@ -176,9 +184,9 @@ def main() -> None:
         print(f"| {kind} | {share:.1%} |")
     if pick_device().type != "cpu":
         return
-    arms = {"as it is": plain, "dropout": Arm(data, arguments.precision, "dropout")}
-    arms["embedding"] = Arm(data, arguments.precision, "embedding")
-    arms["both"] = Arm(data, arguments.precision, "dropout", "embedding")
+    arms = {"as it is": plain, "dropout": Arm(data, arguments.precision, clock, "dropout")}
+    arms["embedding"] = Arm(data, arguments.precision, clock, "embedding")
+    arms["both"] = Arm(data, arguments.precision, clock, "dropout", "embedding")
     for arm in arms.values():
         arm.epoch()
     speeds: dict[str, list[float]] = {name: [] for name in arms}
@@ -190,7 +198,7 @@ def main() -> None:
         gains = [a / b for a, b in zip(found, speeds["as it is"], strict=True)]
         print(f"| {name} | {statistics.median(gains):.2f} |")
     reached = flops_per_example(data, 0) * statistics.median(speeds["as it is"])
-    rate = matmul_rate(dtype, clock=time.process_time)
+    rate = matmul_rate(dtype, clock=clock)
     print(f"\nIt computes {reached / rate:.0%} of the rate of a 1024 x 1024 matrix product.")
 
 
